@@ -1,6 +1,9 @@
 //! A gateway for Server-Sent Events.
 #![forbid(unsafe_code)]
 
+pub mod buf;
 pub mod callback;
+pub mod sse;
 pub mod time;
+pub mod wheel;
 pub mod wire;

@@ -1,0 +1,168 @@
+//! Byte queues of a connection, and the pool that their memory comes from.
+//!
+//! A queue that is empty owns no memory: an idle stream costs none, and a busy connection takes a
+//! warm buffer from [`Spares`] instead of the allocator.
+
+/// Largest buffer worth keeping for reuse, in bytes: one read's worth.
+const SPARE_BYTES: usize = 64 * 1024;
+
+/// Most buffers kept for reuse. A turn of the loop uses few at once, as each is given back when its
+/// bytes are gone.
+const SPARE_COUNT: usize = 16;
+
+/// Empty buffers waiting for their next use.
+#[derive(Debug, Default)]
+pub struct Spares(Vec<Vec<u8>>);
+
+impl Spares {
+    fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, mut buffer: Vec<u8>) {
+        let size = buffer.capacity();
+        if size > 0 && size <= SPARE_BYTES && self.0.len() < SPARE_COUNT {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+/// A first-in first-out queue of bytes in one piece of memory.
+#[derive(Debug, Default)]
+pub struct ByteQueue {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl ByteQueue {
+    /// Bytes in the queue.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is queued, oldest first.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// The memory behind the queue's end, to append to; `room` is the number of bytes that are
+    /// about to be written.
+    pub fn tail(&mut self, room: usize, spares: &mut Spares) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = spares.take();
+        }
+        self.make_room(room);
+        &mut self.bytes
+    }
+
+    /// Appends `bytes`.
+    pub fn push(&mut self, bytes: &[u8], spares: &mut Spares) {
+        self.tail(bytes.len(), spares).extend_from_slice(bytes);
+    }
+
+    /// Takes `n` bytes off the front; the memory goes back to the pool with the last of them.
+    pub fn consume(&mut self, n: usize, spares: &mut Spares) {
+        self.start = (self.start + n).min(self.bytes.len());
+        if self.is_empty() {
+            self.clear(spares);
+        }
+    }
+
+    /// Drops everything that is queued.
+    pub fn clear(&mut self, spares: &mut Spares) {
+        self.start = 0;
+        spares.give(std::mem::take(&mut self.bytes));
+    }
+
+    /// Takes the queue's content out, to be handed back with [`ByteQueue::put_back`].
+    pub fn take(&mut self) -> ByteQueue {
+        std::mem::take(self)
+    }
+
+    /// Undoes [`ByteQueue::take`], less what was consumed in between.
+    pub fn put_back(&mut self, mut taken: ByteQueue, spares: &mut Spares) {
+        debug_assert!(self.is_empty());
+        if taken.is_empty() {
+            taken.clear(spares);
+        } else {
+            *self = taken;
+        }
+    }
+
+    /// Room for `more` bytes: first by moving the rest to the front, which is free once at least
+    /// half is consumed, then by growing. A large queue grows by a quarter, not to its double, so
+    /// that what a limit counts and what the memory holds stay close.
+    fn make_room(&mut self, more: usize) {
+        if self.bytes.capacity() - self.bytes.len() >= more {
+            return;
+        }
+        if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        let length = self.bytes.len();
+        if self.bytes.capacity() - length < more && length + more > SPARE_BYTES {
+            self.bytes.reserve_exact(more.max(length / 4));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_leave_in_the_order_in_which_they_came() {
+        let (mut queue, mut spares) = (ByteQueue::default(), Spares::default());
+        queue.push(b"abc", &mut spares);
+        queue.consume(2, &mut spares);
+        queue.push(b"de", &mut spares);
+        assert_eq!(queue.bytes(), b"cde");
+        queue.consume(3, &mut spares);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn an_empty_queue_owns_no_memory_and_its_buffer_serves_the_next() {
+        let (mut queue, mut spares) = (ByteQueue::default(), Spares::default());
+        queue.push(&[7; 1000], &mut spares);
+        let memory = queue.bytes().as_ptr();
+        queue.consume(1000, &mut spares);
+        assert_eq!(queue.bytes.capacity(), 0);
+        let mut other = ByteQueue::default();
+        other.push(b"x", &mut spares);
+        assert_eq!(other.bytes().as_ptr(), memory);
+    }
+
+    #[test]
+    fn the_pool_keeps_no_large_buffers_and_not_many() {
+        let mut spares = Spares::default();
+        spares.give(Vec::with_capacity(SPARE_BYTES + 1));
+        assert!(spares.0.is_empty());
+        for _ in 0..2 * SPARE_COUNT {
+            spares.give(Vec::with_capacity(10));
+        }
+        assert_eq!(spares.0.len(), SPARE_COUNT);
+    }
+
+    #[test]
+    fn memory_stays_close_to_what_is_queued() {
+        let (mut queue, mut spares) = (ByteQueue::default(), Spares::default());
+        let chunk = [1u8; 10_000];
+        for _ in 0..400 {
+            queue.push(&chunk, &mut spares);
+        }
+        assert!(queue.bytes.capacity() < queue.len() + queue.len() / 3);
+        for _ in 0..10_000 {
+            queue.consume(chunk.len(), &mut spares);
+            queue.push(&chunk, &mut spares);
+        }
+        assert!(queue.bytes.capacity() < 3 * queue.len());
+    }
+}
