@@ -3,6 +3,7 @@
 
 pub mod buf;
 pub mod callback;
+pub mod http;
 pub mod sse;
 pub mod time;
 pub mod wheel;

@@ -1,0 +1,439 @@
+//! Request heads: where one ends, and whether it may be trusted (RFC 9112, sections 2 to 6;
+//! contract, section 7).
+//!
+//! [`HeadScan`] looks at each byte once, however the head arrives in pieces; [`parse`] runs once,
+//! on the whole head. Together they give the same verdict for every way to cut the bytes: a fault
+//! of the request line is told before any other, a fault found by scanning before the limit, and
+//! every other fault once the head is whole.
+
+use std::mem::MaybeUninit;
+
+use httparse::Header;
+use memchr::memchr2;
+
+/// Largest number of header fields that can be configured.
+pub const MAX_HEADERS: usize = 256;
+
+/// Bounds of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes from the first one to the empty line's end.
+    pub bytes: usize,
+    /// Header fields, at most [`MAX_HEADERS`].
+    pub headers: usize,
+}
+
+/// Why a head, or a body's framing, is refused. Each of these ends the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FramingError {
+    /// 400, with what is wrong.
+    BadRequest(&'static str),
+    /// 413: the body is larger than the limit.
+    ContentTooLarge,
+    /// 414: the head's limit is reached inside the request line.
+    UriTooLong,
+    /// 431: the head, or a chunked body's trailer section, is larger than the limit.
+    HeadTooLarge,
+    /// 501: a transfer coding that is not implemented.
+    UnknownTransferCoding,
+    /// 505: neither HTTP/1.0 nor HTTP/1.1.
+    UnsupportedVersion,
+}
+
+/// The two versions that are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// How the body's end is found (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// So many bytes; 0 where the head says nothing.
+    Length(u64),
+    /// Chunked transfer coding.
+    Chunked,
+}
+
+/// A head that may be trusted.
+#[derive(Debug)]
+pub struct Head<'h, 'b> {
+    /// The method, case kept.
+    pub method: &'b str,
+    /// The request target as received.
+    pub target: &'b [u8],
+    /// The target's path: octets up to `?`, less scheme and authority; nothing decoded.
+    pub path: &'b [u8],
+    /// The version.
+    pub version: Version,
+    /// The header fields in their order, values without surrounding white space.
+    pub headers: &'h [Header<'b>],
+    /// How long the body is.
+    pub body: BodyFraming,
+    /// Whether the connection may serve another request (RFC 9112, section 9.3).
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` (RFC 9110, section 10.1.1).
+    pub expects_continue: bool,
+    /// Whether there is a `Content-Encoding` field.
+    pub is_encoded: bool,
+}
+
+/// Finds a head's end in bytes that arrive in pieces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadScan {
+    /// Bytes looked at so far.
+    seen: u32,
+    /// Where the current line begins.
+    line: u32,
+    /// The request line's end, just behind its LF; 0 until it is there.
+    request_line: u32,
+    /// The request line was found good.
+    is_checked: bool,
+}
+
+impl HeadScan {
+    /// Looks on in `bytes`, which begin where the head begins and hold all of it that has arrived.
+    /// Gives the head's length once it is whole.
+    pub fn find(
+        &mut self,
+        bytes: &[u8],
+        limits: HeadLimits,
+    ) -> Result<Option<usize>, FramingError> {
+        let within = &bytes[..bytes.len().min(limits.bytes)];
+        let found = self.scan(within);
+        if !self.is_checked && self.request_line > 0 && !matches!(found, Ok(Some(_))) {
+            request_line(&within[..self.request_line as usize])?;
+            self.is_checked = true;
+        }
+        match found {
+            Ok(None) if within.len() == limits.bytes && self.request_line > 0 => {
+                Err(FramingError::HeadTooLarge)
+            }
+            Ok(None) if within.len() == limits.bytes => Err(FramingError::UriTooLong),
+            other => other,
+        }
+    }
+
+    fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingError> {
+        while let Some(offset) = memchr2(b'\n', 0, &bytes[self.seen as usize..]) {
+            let at = self.seen as usize + offset;
+            if bytes[at] == 0 {
+                return Err(FramingError::BadRequest("a NUL in the head"));
+            }
+            let line = self.line as usize;
+            if at == line || bytes[at - 1] != b'\r' {
+                return Err(FramingError::BadRequest(
+                    "a line feed without carriage return",
+                ));
+            }
+            let next = at as u32 + 1;
+            let is_empty = at - line == 1;
+            self.seen = next;
+            self.line = next;
+            if is_empty && self.request_line > 0 {
+                return Ok(Some(next as usize));
+            }
+            // Empty lines before the request line are passed over (RFC 9112, section 2.2).
+            if !is_empty && self.request_line == 0 {
+                self.request_line = next;
+            }
+        }
+        self.seen = bytes.len() as u32;
+        Ok(None)
+    }
+}
+
+/// Room for the header fields that [`parse`] finds.
+pub type HeaderRoom<'b> = [MaybeUninit<Header<'b>>; MAX_HEADERS];
+
+/// Reads a whole head, as [`HeadScan::find`] delimits it.
+pub fn parse<'h, 'b>(
+    bytes: &'b [u8],
+    limits: HeadLimits,
+    room: &'h mut HeaderRoom<'b>,
+) -> Result<Head<'h, 'b>, FramingError> {
+    let mut request = httparse::Request::new(&mut []);
+    let room = &mut room[..limits.headers.min(MAX_HEADERS)];
+    match httparse::ParserConfig::default().parse_request_with_uninit_headers(
+        &mut request,
+        bytes,
+        room,
+    ) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => {
+            return Err(FramingError::BadRequest(
+                "a carriage return without line feed",
+            ));
+        }
+        Err(error) => return Err(verdict(error, bytes)),
+    }
+    let (Some(method), Some(target), Some(version)) =
+        (request.method, request.path, request.version)
+    else {
+        return Err(FramingError::BadRequest("no request line"));
+    };
+    let version = if version == 0 {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
+    let path = path(method, target.as_bytes())?;
+    let fields = Fields::of(request.headers, version)?;
+    Ok(Head {
+        method,
+        target: target.as_bytes(),
+        path,
+        version,
+        body: fields.body_framing(version)?,
+        keep_alive: match version {
+            Version::Http11 => !fields.says_close,
+            Version::Http10 => fields.says_keep_alive && !fields.says_close,
+        },
+        expects_continue: version == Version::Http11 && fields.expects_continue,
+        is_encoded: fields.is_encoded,
+        headers: request.headers,
+    })
+}
+
+/// Whether a request line is good on its own, before the head is whole.
+fn request_line(line: &[u8]) -> Result<(), FramingError> {
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse(line) {
+        Ok(_) => path(
+            request.method.unwrap_or_default(),
+            request.path.unwrap_or_default().as_bytes(),
+        )
+        .map(|_| ()),
+        Err(error) => Err(verdict(error, line)),
+    }
+}
+
+fn verdict(error: httparse::Error, bytes: &[u8]) -> FramingError {
+    match error {
+        httparse::Error::TooManyHeaders => FramingError::HeadTooLarge,
+        httparse::Error::Version if names_a_version(bytes) => FramingError::UnsupportedVersion,
+        httparse::Error::HeaderName => FramingError::BadRequest("a header name that is no token"),
+        httparse::Error::HeaderValue => {
+            FramingError::BadRequest("a header value with a control character")
+        }
+        _ => FramingError::BadRequest("a malformed request line"),
+    }
+}
+
+/// Whether the request line ends in a version as RFC 9112, section 2.3, writes one.
+fn names_a_version(bytes: &[u8]) -> bool {
+    let line = bytes
+        .split(|&byte| byte == b'\r')
+        .find(|line| !line.iter().all(|&byte| byte == b'\n'))
+        .unwrap_or_default();
+    let mut words = line.split(|&byte| byte == b' ');
+    let (method, target, version) = (words.next(), words.next(), words.next());
+    let (Some(_), Some(_), Some(version), None) = (method, target, version, words.next()) else {
+        return false;
+    };
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// The path of a request target in the form that its method asks for (RFC 9112, section 3.2).
+fn path<'b>(method: &str, target: &'b [u8]) -> Result<&'b [u8], FramingError> {
+    let path = if target.starts_with(b"/") || method == "CONNECT" {
+        target
+    } else if target == b"*" && method == "OPTIONS" {
+        return Ok(target);
+    } else {
+        absolute_path(target)?
+    };
+    let end = memchr::memchr(b'?', path).unwrap_or(path.len());
+    Ok(&path[..end])
+}
+
+fn absolute_path(target: &[u8]) -> Result<&[u8], FramingError> {
+    const ERROR: FramingError = FramingError::BadRequest("a malformed request target");
+    let colon = memchr::memchr(b':', target).ok_or(ERROR)?;
+    let (scheme, rest) = target.split_at(colon);
+    let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
+    let rest = rest
+        .strip_prefix(b"://")
+        .filter(|_| is_scheme)
+        .ok_or(ERROR)?;
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?'))
+        .unwrap_or(rest.len());
+    if end == 0 || !is_host(&rest[..end]) {
+        return Err(ERROR);
+    }
+    match &rest[end..] {
+        path if path.starts_with(b"/") => Ok(path),
+        _ => Ok(b"/"),
+    }
+}
+
+/// What the fields that matter to framing say.
+#[derive(Default)]
+struct Fields<'b> {
+    length: Option<u64>,
+    transfer_encoding: Option<Coding>,
+    host: Option<&'b [u8]>,
+    says_close: bool,
+    says_keep_alive: bool,
+    expects_continue: bool,
+    is_encoded: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Chunked,
+    Unknown,
+    Malformed,
+}
+
+impl<'b> Fields<'b> {
+    fn of(headers: &[Header<'b>], version: Version) -> Result<Fields<'b>, FramingError> {
+        let mut fields = Fields::default();
+        for header in headers {
+            let name = header.name;
+            // Most fields are told apart by their length alone.
+            match name.len() {
+                4 if name.eq_ignore_ascii_case("host") => fields.host(header.value)?,
+                6 if name.eq_ignore_ascii_case("expect") => {
+                    fields.expects_continue |= header.value.eq_ignore_ascii_case(b"100-continue");
+                }
+                10 if name.eq_ignore_ascii_case("connection") => fields.connection(header.value),
+                14 if name.eq_ignore_ascii_case("content-length") => fields.length(header.value)?,
+                16 if name.eq_ignore_ascii_case("content-encoding") => fields.is_encoded = true,
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    fields.transfer_encoding(header.value);
+                }
+                _ => {}
+            }
+        }
+        if version == Version::Http11 && fields.host.is_none() {
+            return Err(FramingError::BadRequest("no Host"));
+        }
+        Ok(fields)
+    }
+
+    fn host(&mut self, value: &'b [u8]) -> Result<(), FramingError> {
+        if self.host.replace(value).is_some() {
+            return Err(FramingError::BadRequest("more than one Host"));
+        }
+        if !value.is_empty() && !is_host(value) {
+            return Err(FramingError::BadRequest("a malformed Host"));
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for option in list(value) {
+            self.says_close |= option.eq_ignore_ascii_case(b"close");
+            self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    fn length(&mut self, value: &[u8]) -> Result<(), FramingError> {
+        for item in value.split(|&byte| byte == b',') {
+            let length = decimal(item.trim_ascii())
+                .ok_or(FramingError::BadRequest("a malformed Content-Length"))?;
+            if self
+                .length
+                .replace(length)
+                .is_some_and(|other| other != length)
+            {
+                return Err(FramingError::BadRequest("differing Content-Lengths"));
+            }
+        }
+        Ok(())
+    }
+
+    fn transfer_encoding(&mut self, value: &[u8]) {
+        let mut is_empty = true;
+        for coding in list(value) {
+            is_empty = false;
+            let next = if coding.eq_ignore_ascii_case(b"chunked") {
+                Coding::Chunked
+            } else {
+                Coding::Unknown
+            };
+            self.transfer_encoding = Some(match (self.transfer_encoding, next) {
+                (None, next) => next,
+                (Some(Coding::Chunked), Coding::Chunked) => Coding::Malformed,
+                (Some(Coding::Malformed), Coding::Chunked) => Coding::Malformed,
+                _ => Coding::Unknown,
+            });
+        }
+        if is_empty && self.transfer_encoding.is_none() {
+            self.transfer_encoding = Some(Coding::Malformed);
+        }
+    }
+
+    fn body_framing(&self, version: Version) -> Result<BodyFraming, FramingError> {
+        let Some(coding) = self.transfer_encoding else {
+            return Ok(BodyFraming::Length(self.length.unwrap_or(0)));
+        };
+        if self.length.is_some() {
+            return Err(FramingError::BadRequest(
+                "both Content-Length and Transfer-Encoding",
+            ));
+        }
+        if version == Version::Http10 {
+            return Err(FramingError::BadRequest("Transfer-Encoding in HTTP/1.0"));
+        }
+        match coding {
+            Coding::Chunked => Ok(BodyFraming::Chunked),
+            Coding::Unknown => Err(FramingError::UnknownTransferCoding),
+            Coding::Malformed => Err(FramingError::BadRequest("a malformed Transfer-Encoding")),
+        }
+    }
+}
+
+/// The members of a comma-separated list, empty ones left out (RFC 9110, section 5.6.1).
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|item| !item.is_empty())
+}
+
+/// Digits only, no sign; a number that no integer holds is as good as the largest one.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let add = |number: u64, digit: &u8| {
+        number
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    };
+    Some(digits.iter().fold(0, add))
+}
+
+/// Whether this can be a host with an optional port (RFC 9110, section 7.2). User information
+/// cannot be part of it.
+fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match memchr::memchr(b']', value) {
+        Some(end) if value[0] == b'[' => value.split_at(end + 1),
+        Some(_) => return false,
+        None => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
+    };
+    let is_literal = host.first() == Some(&b'[');
+    let is_port = port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit));
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    let is_literal_byte = |byte: &u8| is_name(byte) || *byte == b':';
+    let is_host = if is_literal {
+        host.len() > 2 && host[1..host.len() - 1].iter().all(is_literal_byte)
+    } else {
+        !host.is_empty() && host.iter().all(is_name)
+    };
+    is_host && is_port
+}
+
+#[cfg(test)]
+mod tests;
