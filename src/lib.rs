@@ -3,7 +3,10 @@
 
 pub mod buf;
 pub mod callback;
+pub mod config;
+pub mod gateway;
 pub mod http;
+pub mod logfmt;
 pub mod sse;
 pub mod time;
 pub mod wheel;

@@ -1,0 +1,273 @@
+//! One connection: its state, what each state owns, and what its one deadline means.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::ConnId;
+use crate::buf::ByteQueue;
+use crate::callback::JobId;
+use crate::config::Limits;
+use crate::http::body::Decoder;
+use crate::http::head::HeadScan;
+use crate::http::reply::Persistence;
+use crate::sse::Framing;
+use crate::time::Time;
+use crate::wheel::Tick;
+
+/// Which requests a connection may make, by the listener that it came through (contract, sections
+/// 1 and 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything: there is one listener.
+    Whole,
+    /// All but sends, which have a listener of their own.
+    Public,
+    /// Sends and health alone.
+    Internal,
+}
+
+/// An accepted socket and what is going on over it.
+#[derive(Debug)]
+pub(super) struct Conn<S> {
+    pub(super) io: S,
+    pub(super) generation: u32,
+    pub(super) scope: Scope,
+    pub(super) state: State,
+    /// What arrived and is not yet served: a partial head, requests behind one that waits.
+    pub(super) input: ByteQueue,
+    /// What is not yet in the kernel's hands.
+    pub(super) out: ByteQueue,
+    /// How the request under way wants to be answered.
+    pub(super) asked: Asked,
+    /// Since when `out` has made no progress; meaningless while it is empty.
+    pub(super) stalled_since: Time,
+    /// The timer that counts; others of this connection are stale.
+    pub(super) armed: Tick,
+    /// The part of the gateway's total of held bytes that is this connection's.
+    pub(super) charged: usize,
+    /// Not served before: silence has a shorter limit than idling between requests.
+    pub(super) is_new: bool,
+    /// The peer has sent its FIN.
+    pub(super) is_eof: bool,
+    /// The socket took less than it was offered and will say when it takes more.
+    pub(super) is_blocked: bool,
+    /// A flush is among the effects already.
+    pub(super) is_flush_queued: bool,
+    /// Nothing is read until the peer reads its answers.
+    pub(super) is_paused: bool,
+}
+
+/// How the request under way wants to be answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) persistence: Persistence,
+    /// Without a body: the method was HEAD.
+    pub(super) is_head: bool,
+}
+
+impl Default for Asked {
+    /// What is assumed of a request that could not be read.
+    fn default() -> Self {
+        Asked {
+            persistence: Persistence::Close,
+            is_head: false,
+        }
+    }
+}
+
+/// The states of a connection; the only place where they are told apart is [`super::Gateway`]'s
+/// verbs.
+///
+/// ```text
+///            ┌──────────────── answered, connection kept ───────────────┐
+///            ▼                                                          │
+/// accept ─► Reading ─► ReadingBody ─► Sending ──────────────────────────┤
+///            │  ╰──────────┬──────────► AwaitingCallback ── rejected ───┤
+///            │             │                  │ 2xx                     │
+///            │ refused     │                  ▼                         │
+///            ├─────────────┤               Streaming                    │
+///            ▼             ▼                  │ close                   │
+///           Finishing ◄───────────────────────┴── answered, to be closed┘
+///            │ all written: FIN
+///            ▼
+///           Lingering ─► Closed          (from every state: broken ─► Closed)
+/// ```
+#[derive(Debug)]
+pub(super) enum State {
+    /// A request's head is awaited. Legal input: bytes, eof. Next: ReadingBody, Sending,
+    /// AwaitingCallback, Finishing, Closed. Deadline: the whole request's, from its first byte;
+    /// before that, how long a connection may be silent.
+    Reading {
+        scan: HeadScan,
+        /// When the request's first byte arrived, or the connection became idle.
+        since: Time,
+        /// Whether that first byte has arrived.
+        is_begun: bool,
+    },
+    /// A request's body is awaited. Legal input: bytes, eof. Next: as of Reading. Deadline: the
+    /// whole request's.
+    ReadingBody(Box<BodyUnderWay>),
+    /// An event was handed to another connection, and the answer waits for its write to be tried.
+    /// Legal input: bytes (kept), eof. Next: Reading, Finishing. Lasts no longer than the effects
+    /// of one verb; no deadline.
+    Sending,
+    /// The backend is being asked. Legal input: bytes (kept), eof, sends, the callback's result.
+    /// Next: Streaming, Reading, Finishing, Closed. Deadline: the callback's.
+    AwaitingCallback(Box<Awaiting>),
+    /// The stream is open. Legal input: bytes (discarded), eof, sends. Next: Finishing, Closed.
+    /// Deadline: the next heartbeat.
+    Streaming(Stream),
+    /// Nothing is left but to write out. Legal input: bytes (discarded), eof. Next: Lingering,
+    /// Closed. Deadline: none but the stall's.
+    Finishing {
+        /// The end of a stream, whose client's FIN ends all interest; an answer is still written
+        /// to a peer that half-closed.
+        is_stream: bool,
+        discarded: usize,
+    },
+    /// Our FIN is sent; reading on so that no reset destroys what was written. Legal input: bytes
+    /// (discarded), eof. Next: Closed. Deadline: the end of patience.
+    Lingering { until: Time, discarded: usize },
+    /// Over; the slot is freed after the batch of readiness.
+    Closed,
+}
+
+/// A request whose body is not whole.
+#[derive(Debug)]
+pub(super) struct BodyUnderWay {
+    pub(super) decoder: Decoder,
+    /// The content so far, of a body that somebody needs.
+    pub(super) content: Vec<u8>,
+    pub(super) plan: Plan,
+    /// When the request's first byte arrived.
+    pub(super) since: Time,
+}
+
+/// What a request will lead to once its body is whole.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// A send; the body is needed.
+    Send,
+    /// Open a stream.
+    Connect(StreamRequest),
+    /// `GET /healthz`.
+    Health,
+    /// `GET /readyz`.
+    Ready,
+    /// A fixed answer.
+    Answer(super::routes::Answer),
+}
+
+/// What is kept of a request for a stream.
+#[derive(Clone, Debug)]
+pub(super) struct StreamRequest {
+    /// The request's JSON object of both callbacks.
+    pub(super) request: Arc<[u8]>,
+    pub(super) framing: Framing,
+}
+
+/// A stream that the backend has not yet decided on.
+#[derive(Debug)]
+pub(super) struct Awaiting {
+    pub(super) token: Uuid,
+    pub(super) job: JobId,
+    pub(super) what: StreamRequest,
+    /// When the client gets its 504.
+    pub(super) expires: Time,
+    /// Events that came meanwhile, encoded, in their order.
+    pub(super) window: Vec<u8>,
+    /// A close came behind them: nothing more is taken.
+    pub(super) is_close_buffered: bool,
+}
+
+/// An open stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) token: Uuid,
+    pub(super) request: Arc<[u8]>,
+    pub(super) framing: Framing,
+    pub(super) next_heartbeat: Time,
+    /// Bytes that the client sent although nothing is legal here.
+    pub(super) discarded: u32,
+}
+
+impl<S> Conn<S> {
+    pub(super) fn new(io: S, generation: u32, scope: Scope, now: Time) -> Conn<S> {
+        Conn {
+            io,
+            generation,
+            scope,
+            state: State::reading(now),
+            input: ByteQueue::default(),
+            out: ByteQueue::default(),
+            asked: Asked::default(),
+            stalled_since: now,
+            armed: Tick::NEVER,
+            charged: 0,
+            is_new: true,
+            is_eof: false,
+            is_blocked: false,
+            is_flush_queued: false,
+            is_paused: false,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// When something has to be done although nothing arrives.
+    pub(super) fn deadline(&self, limits: &Limits) -> Time {
+        let of_state = match &self.state {
+            State::Reading { .. } if self.is_paused => Time::NEVER,
+            State::Reading {
+                since,
+                is_begun: true,
+                ..
+            } => *since + limits.request_timeout,
+            State::Reading { since, .. } if self.is_new => *since + limits.new_connection_timeout,
+            State::Reading { since, .. } => *since + limits.idle_timeout,
+            State::ReadingBody(body) => body.since + limits.request_timeout,
+            State::AwaitingCallback(awaiting) => awaiting.expires,
+            State::Streaming(stream) => stream.next_heartbeat,
+            State::Lingering { until, .. } => *until,
+            State::Sending | State::Finishing { .. } | State::Closed => Time::NEVER,
+        };
+        if self.out.is_empty() || self.is_closed() {
+            of_state
+        } else {
+            of_state.min(self.stalled_since + limits.stall_timeout)
+        }
+    }
+
+    /// Bytes that count against the total of all connections.
+    pub(super) fn held(&self) -> usize {
+        let of_state = match &self.state {
+            State::ReadingBody(body) => body.content.len(),
+            State::AwaitingCallback(awaiting) => awaiting.window.len(),
+            _ => 0,
+        };
+        of_state + self.input.len() + self.out.len()
+    }
+}
+
+impl State {
+    /// A connection that waits for a request from `now` on.
+    pub(super) fn reading(now: Time) -> State {
+        State::Reading {
+            scan: HeadScan::default(),
+            since: now,
+            is_begun: false,
+        }
+    }
+}
+
+/// A send that waits for its event's write to be tried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingSend {
+    pub(super) publisher: ConnId,
+    pub(super) target: ConnId,
+    /// The command asked for a close behind the event.
+    pub(super) close: bool,
+}

@@ -1,0 +1,67 @@
+//! What is true between verbs; checked in debug builds and by the tests.
+
+use std::collections::HashSet;
+
+use super::conn::State;
+use super::{Gateway, entry};
+use crate::time::Time;
+use crate::wheel::Tick;
+
+impl<S> Gateway<S> {
+    /// Panics when the core contradicts itself.
+    pub fn check_invariants(&mut self) {
+        self.check_index();
+        self.check_sums();
+        let ids: Vec<_> = self.ids().collect();
+        for id in ids {
+            let limits = self.settings.limits.clone();
+            let Some(conn) = entry(&mut self.conns, id) else {
+                continue;
+            };
+            let deadline = conn.deadline(&limits);
+            if conn.is_closed() {
+                assert!(conn.input.is_empty() && conn.out.is_empty());
+                assert!(self.dead.contains(&id), "a closed connection that stays");
+            } else if deadline < Time::NEVER {
+                assert!(
+                    conn.armed <= Tick::at(deadline),
+                    "a deadline without a timer"
+                );
+            } else {
+                let is_bounded = conn.is_paused || matches!(conn.state, State::Sending);
+                assert!(is_bounded, "no deadline in {:?}", conn.state);
+            }
+        }
+    }
+
+    /// The index and the streams name each other, one to one.
+    fn check_index(&mut self) {
+        let mut tokens = HashSet::new();
+        for (index, conn) in &self.conns {
+            let token = match &conn.state {
+                State::AwaitingCallback(awaiting) => awaiting.token,
+                State::Streaming(stream) => stream.token,
+                _ => continue,
+            };
+            assert!(tokens.insert(token));
+            let id = self
+                .streams
+                .get(token)
+                .expect("a stream that is not indexed");
+            assert_eq!(id.index(), index);
+            assert_eq!(id.generation, conn.generation);
+        }
+        assert_eq!(self.streams.len(), tokens.len(), "a token without a stream");
+    }
+
+    fn check_sums(&mut self) {
+        let held: usize = self.conns.iter().map(|(_, conn)| conn.held()).sum();
+        assert_eq!(self.held, held, "held bytes are miscounted");
+        let is_awaiting = |state: &State| matches!(state, State::AwaitingCallback(_));
+        let awaiting = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| is_awaiting(&conn.state));
+        assert_eq!(self.connects, awaiting.count() + self.orphans.len());
+    }
+}

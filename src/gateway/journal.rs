@@ -1,0 +1,336 @@
+//! What the core says in the log (contract, section 9): one function for each event, and the rate
+//! at which limits may speak.
+
+use std::time::Duration;
+
+use log::{debug, error, info, log_enabled, warn};
+use uuid::Uuid;
+
+use super::facts;
+use crate::callback::{CallbackResult, Outcome, Reason};
+use crate::http::head::FramingError;
+use crate::logfmt::Value;
+use crate::time::Time;
+use crate::wire::{Directives, SendError};
+
+/// Lines about one limit within [`WINDOW`]; the others are counted.
+const LINES: u32 = 10;
+
+/// The unit of the rate at which one limit is spoken of.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// A limit that was reached, by the name of its setting where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// Bytes or fields of a head, or of a trailer section.
+    Head,
+    /// Bytes of a body.
+    Body,
+    /// Requests that are not well-formed; not a setting.
+    Malformed,
+    /// The time for a whole request.
+    RequestTime,
+    /// Unsent bytes of one stream.
+    Unsent,
+    /// Bytes of one callback window; the same setting.
+    Window,
+    /// Bytes held for all connections.
+    Held,
+    /// Unsent bytes without progress.
+    Stall,
+    /// Bytes that a stream's client sent after its request.
+    Discarded,
+    /// Streams.
+    Streams,
+    /// Connect callbacks that wait for a worker.
+    ConnectQueue,
+}
+
+const LIMITS: usize = Limit::ConnectQueue as usize + 1;
+
+impl Limit {
+    fn name(self) -> &'static str {
+        match self {
+            Limit::Head => "MAX_HEAD_BYTES",
+            Limit::Body => "MAX_BODY_BYTES",
+            Limit::Malformed => "malformed_request",
+            Limit::RequestTime => "REQUEST_TIMEOUT_SECONDS",
+            Limit::Unsent | Limit::Window => "MAX_UNSENT_BYTES",
+            Limit::Held => "MAX_HELD_BYTES",
+            Limit::Stall => "STALL_TIMEOUT_SECONDS",
+            Limit::Discarded => "MAX_DISCARDED_BYTES",
+            Limit::Streams => "MAX_STREAMS",
+            Limit::ConnectQueue => "CONNECT_QUEUE",
+        }
+    }
+}
+
+/// How often each limit was spoken of lately.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    rates: [Rate; LIMITS],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    since: Time,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl Rate {
+    /// Whether one more line may be written.
+    fn admits(&mut self, now: Time) -> bool {
+        if now.since(self.since) >= WINDOW {
+            self.since = now;
+            self.lines = 0;
+        }
+        if self.lines < LINES {
+            self.lines += 1;
+            return true;
+        }
+        self.suppressed += 1;
+        false
+    }
+}
+
+impl Journal {
+    /// Tells how many lines were left out since, once their second is over.
+    pub(super) fn tick(&mut self, now: Time) {
+        for (at, rate) in self.rates.iter_mut().enumerate() {
+            if rate.suppressed > 0 && now.since(rate.since) >= WINDOW {
+                let suppressed = std::mem::take(&mut rate.suppressed);
+                if let Some(limit) = ALL_LIMITS.get(at) {
+                    warn!("limit reached limit={} more={suppressed}", limit.name());
+                }
+            }
+        }
+    }
+
+    /// A limit was reached by something other than an open stream.
+    pub(super) fn limit(&mut self, limit: Limit, token: Option<Uuid>, now: Time) {
+        if self.rates[limit as usize].admits(now) {
+            match token {
+                Some(token) => warn!("limit reached limit={} token={token}", limit.name()),
+                None => warn!("limit reached limit={}", limit.name()),
+            }
+        }
+    }
+
+    pub(super) fn framing_refused(&mut self, error: FramingError, now: Time) {
+        let limit = match error {
+            FramingError::ContentTooLarge => Limit::Body,
+            FramingError::UriTooLong | FramingError::HeadTooLarge => Limit::Head,
+            FramingError::BadRequest(what) => {
+                if self.rates[Limit::Malformed as usize].admits(now) {
+                    warn!("request refused cause={}", Value(what.as_bytes()));
+                }
+                return;
+            }
+            FramingError::UnknownTransferCoding | FramingError::UnsupportedVersion => {
+                Limit::Malformed
+            }
+        };
+        self.limit(limit, None, now);
+    }
+
+    // ---- the life of a stream ----
+
+    pub(super) fn connected(&self, token: Uuid, request: &[u8]) {
+        if log_enabled!(log::Level::Info) {
+            info!(
+                "new connection token={token} url={}",
+                Value(&facts::url(request))
+            );
+        }
+    }
+
+    pub(super) fn not_configured(&self, request: &[u8]) {
+        let url = facts::url(request);
+        error!(
+            "stream refused: CALLBACK_URL is not set url={}",
+            Value(&url)
+        );
+    }
+
+    pub(super) fn connect_ended(&self, result: &CallbackResult) {
+        self.callback_ended("connect callback", result);
+        let token = result.token;
+        if let Outcome::Answered {
+            status: 200..=299,
+            directives,
+        } = &result.outcome
+        {
+            info!(
+                "connect answer token={token} hasEvent={} hasClose={}",
+                directives.event.is_some(),
+                directives.close
+            );
+        }
+    }
+
+    pub(super) fn disconnect_ended(&self, result: &CallbackResult) {
+        self.callback_ended("disconnect callback", result);
+        if let Outcome::Answered {
+            status: 200..=299,
+            directives: Directives { event, close, .. },
+        } = &result.outcome
+            && (event.is_some() || *close)
+        {
+            let token = result.token;
+            warn!(
+                "directives in the answer to a disconnect callback cannot be applied token={token}"
+            );
+        }
+    }
+
+    fn callback_ended(&self, name: &str, result: &CallbackResult) {
+        let token = result.token;
+        match &result.outcome {
+            Outcome::Answered {
+                status: status @ 200..=299,
+                directives,
+            } => {
+                info!("{name} answered token={token} status={status}");
+                if let Some(problem) = directives.problem {
+                    let problem = Value(problem.as_bytes());
+                    error!("{name} answer cannot be used token={token} error={problem}");
+                }
+            }
+            Outcome::Answered { status, .. } => {
+                error!("{name} rejected token={token} status={status}");
+            }
+            Outcome::TimedOut => error!("{name} failed token={token} error=timeout"),
+            Outcome::Failed(what) => {
+                error!(
+                    "{name} failed token={token} error={}",
+                    Value(what.as_bytes())
+                );
+            }
+            Outcome::QueueFull => error!("{name} failed token={token} error=\"queue full\""),
+            Outcome::NeverSent => debug!("{name} never sent token={token}"),
+        }
+    }
+
+    pub(super) fn opened(&self, token: Uuid, request: &[u8], heartbeat: Duration) {
+        if log_enabled!(log::Level::Info) {
+            info!(
+                "stream opened token={token} url={} heartbeat={}",
+                Value(&facts::url(request)),
+                heartbeat.as_secs()
+            );
+        }
+    }
+
+    /// The client is not there any more, or is not waited for, before the backend has answered.
+    pub(super) fn left_callback(&self, token: Uuid, request: &[u8], reason: Reason) {
+        if log_enabled!(log::Level::Info) {
+            let (url, reason) = (facts::url(request), reason.as_str());
+            info!(
+                "disconnected during the connect callback token={token} url={} reason={reason}",
+                Value(&url)
+            );
+        }
+    }
+
+    pub(super) fn ended(
+        &mut self,
+        token: Uuid,
+        request: &[u8],
+        reason: Reason,
+        limit: Option<Limit>,
+        now: Time,
+    ) {
+        let word = reason.as_str();
+        let url = || facts::url(request);
+        match (reason, limit) {
+            (Reason::ClientClosed, _) if log_enabled!(log::Level::Info) => {
+                info!(
+                    "disconnected token={token} url={} reason={word}",
+                    Value(&url())
+                );
+            }
+            (Reason::ServerClosed, _) if log_enabled!(log::Level::Info) => {
+                info!("closed token={token} url={} reason={word}", Value(&url()));
+            }
+            (Reason::Error, Some(limit)) => {
+                if self.rates[limit as usize].admits(now) {
+                    warn!(
+                        "stream dropped token={token} url={} reason={word} limit={}",
+                        Value(&url()),
+                        limit.name()
+                    );
+                }
+            }
+            (Reason::Error, None) => {
+                warn!(
+                    "stream lost token={token} url={} reason={word}",
+                    Value(&url())
+                );
+            }
+            _ => {}
+        }
+    }
+
+    // ---- sends ----
+
+    pub(super) fn event_sent(&self, token: Uuid, name: &str, length: usize, request: &[u8]) {
+        if log_enabled!(log::Level::Debug) {
+            debug!(
+                "event sent token={token} event={} length={length} url={}",
+                Value(name.as_bytes()),
+                Value(&facts::url(request))
+            );
+        }
+    }
+
+    pub(super) fn buffered(&self, token: Uuid) {
+        info!("send buffered token={token}");
+    }
+
+    pub(super) fn send_refused(&self, error: SendError) {
+        error!("/internal/send refused code={}", error.code());
+    }
+
+    pub(super) fn token_unknown(&self, token: &str) {
+        info!(
+            "/internal/send unknown token token={}",
+            Value(token.as_bytes())
+        );
+    }
+}
+
+const ALL_LIMITS: [Limit; LIMITS] = [
+    Limit::Head,
+    Limit::Body,
+    Limit::Malformed,
+    Limit::RequestTime,
+    Limit::Unsent,
+    Limit::Window,
+    Limit::Held,
+    Limit::Stall,
+    Limit::Discarded,
+    Limit::Streams,
+    Limit::ConnectQueue,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_speaks_a_bounded_number_of_times_a_second() {
+        let mut rate = Rate::default();
+        let admitted = (0..100).filter(|_| rate.admits(Time(10_000))).count();
+        assert_eq!(admitted, LINES as usize);
+        assert_eq!(rate.suppressed, 90);
+        assert!(rate.admits(Time(11_000)));
+    }
+
+    #[test]
+    fn every_limit_stands_at_its_own_place() {
+        for (at, limit) in ALL_LIMITS.into_iter().enumerate() {
+            assert_eq!(limit as usize, at);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `POST /internal/send` (contract, section 4): from a command to another connection's bytes.
+
+use super::conn::{Awaiting, PendingSend, State};
+use super::journal::Limit;
+use super::routes::{self, Answer};
+use super::{ConnId, Gateway, entry, tokens};
+use crate::callback::Reason;
+use crate::sse;
+use crate::time::Time;
+use crate::wire::{self, SendCommand, SendError};
+
+const OK: &str = "{\"status\":\"ok\"}";
+const BUFFERED: &str = "{\"status\":\"buffered\"}";
+
+/// What a command came to.
+enum Verdict {
+    /// An answer with this body and status 200.
+    Done(&'static str),
+    /// One of the contract's errors.
+    Refused(Answer),
+    /// The event is on its way to the target's socket; the answer follows from what becomes of it.
+    Tried { target: ConnId, close: bool },
+}
+
+impl<S> Gateway<S> {
+    /// Carries out one send and answers it, at once or when its event's write was tried.
+    pub(super) fn send(&mut self, publisher: ConnId, body: &[u8], now: Time) {
+        let verdict = match wire::send_command(body) {
+            Ok(command) => self.obey(&command, now),
+            Err(error) => {
+                self.journal.send_refused(error);
+                Verdict::Refused(bad_request(error))
+            }
+        };
+        match verdict {
+            Verdict::Done(json) => self.answer_json(publisher, 200, json, now),
+            Verdict::Refused(answer) => self.answer(publisher, &answer, now),
+            Verdict::Tried { target, close } => {
+                if let Some(conn) = self.conn(publisher) {
+                    conn.state = State::Sending;
+                }
+                self.pending_send = Some(PendingSend {
+                    publisher,
+                    target,
+                    close,
+                });
+                self.settle(target, now);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: &SendCommand<'_>, now: Time) -> Verdict {
+        let target = tokens::parse(&command.token).and_then(|token| self.stream_of(token));
+        let Some(target) = target else {
+            self.journal.token_unknown(&command.token);
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        };
+        match self.conn(target).map(|conn| &conn.state) {
+            Some(State::Streaming(_)) => self.forward(target, command, now),
+            Some(State::AwaitingCallback(_)) => self.buffer(target, command, now),
+            _ => Verdict::Refused(routes::TOKEN_NOT_FOUND),
+        }
+    }
+
+    /// To an open stream.
+    fn forward(&mut self, target: ConnId, command: &SendCommand<'_>, now: Time) -> Verdict {
+        let close = command.close;
+        let Some((name, data)) = &command.event else {
+            if close {
+                self.end_stream(target, Reason::ServerClosed, None, now);
+                self.settle(target, now);
+            }
+            return Verdict::Done(OK);
+        };
+        let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
+        if let Some(limit) = self.overflow(target, size) {
+            self.drop_stream(target, limit, now);
+            return Verdict::Refused(routes::WRITE_FAILED);
+        }
+        let Some(conn) = entry(&mut self.conns, target) else {
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        };
+        let State::Streaming(stream) = &conn.state else {
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        };
+        if conn.out.is_empty() {
+            conn.stalled_since = now;
+        }
+        let out = conn.out.tail(size, &mut self.spares);
+        sse::write_event(out, stream.framing, name, data);
+        self.journal
+            .event_sent(stream.token, name, data.len(), &stream.request);
+        if !conn.is_blocked {
+            return Verdict::Tried { target, close };
+        }
+        // Behind earlier bytes that the socket would not take; its next readiness flushes them.
+        if close {
+            self.end_stream(target, Reason::ServerClosed, None, now);
+        }
+        self.settle(target, now);
+        Verdict::Done(OK)
+    }
+
+    /// The limit that an event of `size` bytes would pass. An empty queue takes every event; what
+    /// the socket does not take of it counts afterwards.
+    fn overflow(&mut self, target: ConnId, size: usize) -> Option<Limit> {
+        let (max_unsent, max_held) = (
+            self.settings.limits.max_unsent,
+            self.settings.limits.max_held,
+        );
+        let held = self.held;
+        let queued = self.conn(target)?.out.len();
+        if queued == 0 {
+            None
+        } else if queued + size > max_unsent {
+            Some(Limit::Unsent)
+        } else if held + size > max_held {
+            Some(Limit::Held)
+        } else {
+            None
+        }
+    }
+
+    /// To a stream that the backend has not decided on.
+    fn buffer(&mut self, target: ConnId, command: &SendCommand<'_>, now: Time) -> Verdict {
+        let (max_unsent, max_held) = (
+            self.settings.limits.max_unsent,
+            self.settings.limits.max_held,
+        );
+        let held = self.held;
+        let Some(State::AwaitingCallback(awaiting)) = self.conn(target).map(|conn| &mut conn.state)
+        else {
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        };
+        let Awaiting {
+            token,
+            window,
+            is_close_buffered,
+            what,
+            ..
+        } = &mut **awaiting;
+        let token = *token;
+        if *is_close_buffered {
+            self.journal.token_unknown(&command.token);
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        }
+        if let Some((name, data)) = &command.event {
+            let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
+            let is_full = !window.is_empty() && window.len() + size > max_unsent;
+            if is_full || held + size > max_held {
+                let limit = if is_full { Limit::Window } else { Limit::Held };
+                self.journal.limit(limit, Some(token), now);
+                return Verdict::Refused(routes::BUFFER_FULL);
+            }
+            sse::write_event(window, what.framing, name, data);
+        }
+        *is_close_buffered = command.close;
+        if command.event.is_some() || command.close {
+            self.journal.buffered(token);
+        }
+        self.charge(target);
+        Verdict::Done(BUFFERED)
+    }
+
+    /// Answers the send whose event was written to `target`, or could not be.
+    pub(super) fn settle_send(&mut self, target: ConnId, is_written: bool, now: Time) {
+        let Some(send) = self.pending_send.take_if(|send| send.target == target) else {
+            return;
+        };
+        let is_written = is_written && !self.drop_if_over_held(target, now);
+        if is_written && send.close {
+            self.end_stream(target, Reason::ServerClosed, None, now);
+        }
+        let publisher = send.publisher;
+        if !self
+            .conn(publisher)
+            .is_some_and(|conn| matches!(conn.state, State::Sending))
+        {
+            return;
+        }
+        if is_written {
+            self.answer_json(publisher, 200, OK, now);
+        } else {
+            self.answer(publisher, &routes::WRITE_FAILED, now);
+        }
+        self.serve_kept(publisher, now);
+        self.settle(publisher, now);
+    }
+
+    /// Whether what the socket left of an event takes all connections over their total; the stream
+    /// that grew is dropped then.
+    fn drop_if_over_held(&mut self, target: ConnId, now: Time) -> bool {
+        let is_over = self.held > self.settings.limits.max_held
+            && self.conn(target).is_some_and(|conn| !conn.out.is_empty());
+        if is_over {
+            self.drop_stream(target, Limit::Held, now);
+        }
+        is_over
+    }
+}
+
+fn bad_request(error: SendError) -> Answer {
+    Answer {
+        status: 400,
+        code: error.code(),
+        message: error.message(),
+        fields: "",
+        is_last: false,
+    }
+}

@@ -1,0 +1,117 @@
+//! Streams by token.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use uuid::Uuid;
+
+/// A map from the tokens that this process made. Tokens are random, so their own bits are the hash;
+/// nobody outside chooses a key that is stored.
+#[derive(Debug)]
+pub(super) struct TokenIndex<V>(HashMap<[u8; 16], V, BuildHasherDefault<RandomBits>>);
+
+impl<V> Default for TokenIndex<V> {
+    fn default() -> Self {
+        TokenIndex(HashMap::default())
+    }
+}
+
+impl<V: Copy> TokenIndex<V> {
+    pub(super) fn insert(&mut self, token: Uuid, value: V) {
+        self.0.insert(token.into_bytes(), value);
+    }
+
+    pub(super) fn get(&self, token: Uuid) -> Option<V> {
+        self.0.get(token.as_bytes()).copied()
+    }
+
+    /// Forgets a token; the memory of a crowd that has left is given back.
+    pub(super) fn remove(&mut self, token: Uuid) {
+        self.0.remove(token.as_bytes());
+        if self.0.capacity() > 1024 && self.0.len() < self.0.capacity() / 8 {
+            self.0.shrink_to(self.0.len() * 2);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Uuid, V)> + '_ {
+        self.0
+            .iter()
+            .map(|(token, value)| (Uuid::from_bytes(*token), *value))
+    }
+}
+
+/// Takes the last eight bytes of a token as they are; version and variant are in the first ones
+/// and in two bits of these.
+#[derive(Debug, Default)]
+pub(super) struct RandomBits(u64);
+
+impl Hasher for RandomBits {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk::<8>() {
+            // The variant stands in the first byte's upper bits; the table looks at both ends.
+            self.0 = u64::from_le_bytes(*last).rotate_left(8);
+        }
+    }
+
+    /// The length of the array, which says nothing.
+    fn write_usize(&mut self, _: usize) {}
+}
+
+/// Reads a token: only the 36 characters that are issued name one (contract, section 4).
+pub(super) fn parse(text: &str) -> Option<Uuid> {
+    let token = Uuid::try_parse(text).ok()?;
+    let mut issued = [0; uuid::fmt::Hyphenated::LENGTH];
+    (token.hyphenated().encode_lower(&mut issued) == text).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_issued_form_names_a_token() {
+        let token = Uuid::new_v4();
+        assert_eq!(parse(&token.to_string()), Some(token));
+        let table = [
+            token.simple().to_string(),
+            token.braced().to_string(),
+            token.urn().to_string(),
+            token.to_string().to_uppercase(),
+            format!("{token} "),
+            String::new(),
+            "x".repeat(36),
+        ];
+        for text in table {
+            // A token of digits alone reads the same in upper case.
+            if text != token.to_string() {
+                assert_eq!(parse(&text), None, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_are_found_and_forgotten() {
+        let mut index = TokenIndex::default();
+        let tokens: Vec<Uuid> = (0..5000).map(|_| Uuid::new_v4()).collect();
+        for (at, token) in tokens.iter().enumerate() {
+            index.insert(*token, at);
+        }
+        for (at, token) in tokens.iter().enumerate() {
+            assert_eq!(index.get(*token), Some(at));
+        }
+        for token in &tokens {
+            index.remove(*token);
+            assert_eq!(index.get(*token), None);
+        }
+        assert_eq!(index.len(), 0);
+        assert!(index.0.capacity() <= 1024);
+    }
+}
