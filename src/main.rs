@@ -1,1 +1,71 @@
-fn main() {}
+//! The gateway's program: environment to configuration to server to exit code.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use ssegateway::config::{Config, Invocation};
+use ssegateway::host;
+use ssegateway::logger::Logger;
+use ssegateway::server::{Exit, Server};
+
+/// A start-up failure other than the configuration's.
+const START: u8 = 1;
+/// A setting that is not valid.
+const CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let facts = host::prepare();
+    let args = std::env::args_os().skip(1);
+    match Config::from_sources(args, |name| std::env::var_os(name), &facts) {
+        Ok(Invocation::Run(config)) => run(&config),
+        Ok(Invocation::Help(text) | Invocation::Version(text)) => {
+            // Who asked may have left; `print!` would panic.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => refuse(CONFIGURATION, &error),
+    }
+}
+
+fn run(config: &Config) -> ExitCode {
+    let logger = match Logger::standard(config.log_level) {
+        Ok(logger) => logger,
+        Err(error) => return refuse(START, &format!("cannot start the log: {error}")),
+    };
+    if let Err(error) = logger.install() {
+        return refuse(START, &error);
+    }
+    let mut server = match Server::bind(config) {
+        Ok(server) => server,
+        Err(error) => return refuse(START, &error),
+    };
+    log::info!(
+        "start port={} callbackUrl={} heartbeat={}",
+        config.port,
+        if config.callback_url.is_some() {
+            "set"
+        } else {
+            "unset"
+        },
+        config.heartbeat.as_secs()
+    );
+    for note in &config.notes {
+        log::warn!("{note}");
+    }
+    let exit = server.run();
+    logger.flush_at_exit();
+    match exit {
+        Ok(Exit::Drained) => ExitCode::SUCCESS,
+        // As the shell reports a process that the signal itself has ended.
+        Ok(Exit::Forced(signal)) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
+        Err(error) => refuse(START, &format!("the event loop cannot go on: {error}")),
+    }
+}
+
+/// One line on standard error; nothing is in the log yet.
+fn refuse(code: u8, why: &dyn Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "ssegateway: {why}");
+    ExitCode::from(code)
+}

@@ -123,7 +123,7 @@ impl Journal {
             FramingError::UriTooLong | FramingError::HeadTooLarge => Limit::Head,
             FramingError::BadRequest(what) => {
                 if self.rates[Limit::Malformed as usize].admits(now) {
-                    warn!("request refused cause={}", Value(what.as_bytes()));
+                    warn!("request refused cause={}", Value::new(what.as_bytes()));
                 }
                 return;
             }
@@ -140,7 +140,7 @@ impl Journal {
         if log_enabled!(log::Level::Info) {
             info!(
                 "new connection token={token} url={}",
-                Value(&facts::url(request))
+                Value::new(&facts::url(request))
             );
         }
     }
@@ -149,7 +149,7 @@ impl Journal {
         let url = facts::url(request);
         error!(
             "stream refused: CALLBACK_URL is not set url={}",
-            Value(&url)
+            Value::new(&url)
         );
     }
 
@@ -193,7 +193,7 @@ impl Journal {
             } => {
                 info!("{name} answered token={token} status={status}");
                 if let Some(problem) = directives.problem {
-                    let problem = Value(problem.as_bytes());
+                    let problem = Value::new(problem.as_bytes());
                     error!("{name} answer cannot be used token={token} error={problem}");
                 }
             }
@@ -204,7 +204,7 @@ impl Journal {
             Outcome::Failed(what) => {
                 error!(
                     "{name} failed token={token} error={}",
-                    Value(what.as_bytes())
+                    Value::new(what.as_bytes())
                 );
             }
             Outcome::QueueFull => error!("{name} failed token={token} error=\"queue full\""),
@@ -216,7 +216,7 @@ impl Journal {
         if log_enabled!(log::Level::Info) {
             info!(
                 "stream opened token={token} url={} heartbeat={}",
-                Value(&facts::url(request)),
+                Value::new(&facts::url(request)),
                 heartbeat.as_secs()
             );
         }
@@ -228,7 +228,7 @@ impl Journal {
             let (url, reason) = (facts::url(request), reason.as_str());
             info!(
                 "disconnected during the connect callback token={token} url={} reason={reason}",
-                Value(&url)
+                Value::new(&url)
             );
         }
     }
@@ -247,17 +247,20 @@ impl Journal {
             (Reason::ClientClosed, _) if log_enabled!(log::Level::Info) => {
                 info!(
                     "disconnected token={token} url={} reason={word}",
-                    Value(&url())
+                    Value::new(&url())
                 );
             }
             (Reason::ServerClosed, _) if log_enabled!(log::Level::Info) => {
-                info!("closed token={token} url={} reason={word}", Value(&url()));
+                info!(
+                    "closed token={token} url={} reason={word}",
+                    Value::new(&url())
+                );
             }
             (Reason::Error, Some(limit)) => {
                 if self.rates[limit as usize].admits(now) {
                     warn!(
                         "stream dropped token={token} url={} reason={word} limit={}",
-                        Value(&url()),
+                        Value::new(&url()),
                         limit.name()
                     );
                 }
@@ -265,7 +268,7 @@ impl Journal {
             (Reason::Error, None) => {
                 warn!(
                     "stream lost token={token} url={} reason={word}",
-                    Value(&url())
+                    Value::new(&url())
                 );
             }
             _ => {}
@@ -278,8 +281,8 @@ impl Journal {
         if log_enabled!(log::Level::Debug) {
             debug!(
                 "event sent token={token} event={} length={length} url={}",
-                Value(name.as_bytes()),
-                Value(&facts::url(request))
+                Value::new(name.as_bytes()),
+                Value::new(&facts::url(request))
             );
         }
     }
@@ -295,7 +298,7 @@ impl Journal {
     pub(super) fn token_unknown(&self, token: &str) {
         info!(
             "/internal/send unknown token token={}",
-            Value(token.as_bytes())
+            Value::new(token.as_bytes())
         );
     }
 }

@@ -71,7 +71,8 @@ pub enum Effect {
     Abort(ConnId),
     /// Make this callback; its [`CallbackResult`] is owed, exactly one.
     Call(Job),
-    /// Take this connect callback back if it is not begun; the result is owed all the same.
+    /// Take this connect callback back if it is not begun, and if so call [`Gateway::withdrawn`];
+    /// otherwise its result stays owed.
     Withdraw(JobId),
 }
 
@@ -264,7 +265,9 @@ impl<S> Gateway<S> {
 
     /// The socket may take bytes again.
     pub fn writable(&mut self, id: ConnId, now: Time) {
-        if let Some(conn) = self.conn(id) {
+        if let Some(conn) = self.conn(id)
+            && conn.is_blocked
+        {
             conn.is_blocked = false;
             self.settle(id, now);
         }
@@ -275,6 +278,13 @@ impl<S> Gateway<S> {
     /// A callback ended.
     pub fn result(&mut self, result: CallbackResult, now: Time) {
         self.callback_ended(result, now);
+    }
+
+    /// A connect callback was taken back before it was begun; no result will come.
+    pub fn withdrawn(&mut self, job: JobId) {
+        if self.orphans.remove(&job).is_some() {
+            self.connects -= 1;
+        }
     }
 
     /// Time has passed; true when more timers are due than one call looks at.

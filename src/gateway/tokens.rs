@@ -36,12 +36,6 @@ impl<V: Copy> TokenIndex<V> {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Uuid, V)> + '_ {
-        self.0
-            .iter()
-            .map(|(token, value)| (Uuid::from_bytes(*token), *value))
-    }
 }
 
 /// Takes the last eight bytes of a token as they are; version and variant are in the first ones

@@ -1,0 +1,379 @@
+//! Settings from the environment and the command line, read once (contract, section 8).
+//!
+//! Pure: sources come in as arguments, so that every rule is a line in a test's table.
+
+mod limits;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use crate::logfmt::Value;
+
+pub use limits::{DescriptorBudget, Limits, Wishes};
+pub use settings::{Default, SETTINGS, Setting};
+
+/// What the machine allows, found out before the settings are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Descriptors that this process may have open (`RLIMIT_NOFILE`, the soft limit).
+    pub descriptors: u64,
+}
+
+/// A host and a port to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// An IP address or a host name; an IPv6 address without its brackets.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+/// The whole configuration of a gateway.
+#[derive(Clone)]
+pub struct Config {
+    /// `PORT`: where clients connect.
+    pub port: u16,
+    /// `HOST`: the address or name to listen on, an IPv6 address without brackets; `None` for all
+    /// interfaces.
+    pub host: Option<String>,
+    /// `INTERNAL_LISTEN`: where alone `/internal/send` is served; `None` for on `port`.
+    pub internal_listen: Option<HostPort>,
+    /// `CALLBACK_URL`: absolute, `http` (or `https` in a build with TLS), with a host. It may hold
+    /// a secret: it is never shown, logged or part of an error.
+    pub callback_url: Option<http::Uri>,
+    /// `HEARTBEAT_INTERVAL_SECONDS`: 1 second to a day.
+    pub heartbeat: Duration,
+    /// `LOG_LEVEL`: error, warn, info or debug.
+    pub log_level: LevelFilter,
+    /// Everything of section 6, already fitted to the descriptor limit.
+    pub limits: Limits,
+    /// Sentences for the log at start, as warnings: settings that could not be honoured whole.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Debug for Config {
+    /// Without the callback URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("port", &self.port)
+            .field("host", &self.host)
+            .field("internal_listen", &self.internal_listen)
+            .field("callback_url_set", &self.callback_url.is_some())
+            .field("heartbeat", &self.heartbeat)
+            .field("log_level", &self.log_level)
+            .field("limits", &self.limits)
+            .field("notes", &self.notes)
+            .finish()
+    }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// Run a gateway.
+    Run(Config),
+    /// Print this text, the list of all settings, and exit.
+    Help(String),
+    /// Print this line and exit.
+    Version(String),
+}
+
+/// Where a value was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In the environment.
+    Environment,
+    /// On the command line.
+    Flag,
+}
+
+/// Why there is no configuration; displays as one sentence for people, which never holds the
+/// callback URL or a part of it. Exit code 2.
+#[derive(Clone, Debug)]
+pub enum ConfigError {
+    /// A value that the setting does not allow.
+    Invalid {
+        /// Whose value it is.
+        setting: &'static Setting,
+        /// Where it was given.
+        source: Source,
+        /// The value, escaped; `None` for one that is never shown.
+        value: Option<String>,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A flag that is no setting's; `None` when it cannot be shown, as it could hold a value.
+    UnknownFlag(Option<String>),
+    /// A flag of this name without a value behind it.
+    MissingValue(String),
+    /// A flag of this name that takes no value has one.
+    UnexpectedValue(&'static str),
+    /// A flag of this name given twice.
+    Repeated(String),
+    /// An argument that belongs to no flag. It is not kept: it could be a callback URL.
+    StrayArgument,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::Invalid {
+                setting,
+                source,
+                value,
+                allowed,
+            } => {
+                let (name, flag) = (setting.name, setting.flag());
+                match source {
+                    Source::Environment => {
+                        write!(f, "environment variable {name} (or flag --{flag})")?;
+                    }
+                    Source::Flag => write!(f, "flag --{flag} (or environment variable {name})")?,
+                }
+                match value {
+                    Some(value) => write!(f, " is {value}")?,
+                    None => f.write_str(
+                        " has a value that cannot be used (not shown, it may hold a secret)",
+                    )?,
+                }
+                write!(f, ", but must be {allowed}")
+            }
+            ConfigError::UnknownFlag(Some(flag)) => {
+                write!(f, "there is no flag {flag}; --help lists all flags")
+            }
+            ConfigError::UnknownFlag(None) => {
+                f.write_str("there is a flag that is unknown; --help lists all flags")
+            }
+            ConfigError::MissingValue(flag) => write!(
+                f,
+                "flag --{flag} has no value; give one as --{flag} VALUE or --{flag}=VALUE"
+            ),
+            ConfigError::UnexpectedValue(flag) => {
+                write!(f, "flag --{flag} takes no value; leave it out")
+            }
+            ConfigError::Repeated(flag) => {
+                write!(f, "flag --{flag} is given more than once; give it once")
+            }
+            ConfigError::StrayArgument => f.write_str(
+                "there is an argument that belongs to no flag; settings are given as --flag VALUE \
+                 or --flag=VALUE, and --help lists them",
+            ),
+        }
+    }
+}
+
+/// What the command line holds: a value for some settings, or a question.
+enum CommandLine {
+    Settings(Vec<(&'static Setting, OsString)>),
+    Help,
+    Version,
+}
+
+impl Config {
+    /// Reads the settings: `args` without the program's name, `env` for one variable's value.
+    ///
+    /// A flag wins over the environment; an empty value counts as one that was not given. What a
+    /// flag overrides is not looked at.
+    pub fn from_sources(
+        args: impl Iterator<Item = OsString>,
+        env: impl Fn(&str) -> Option<OsString>,
+        host: &HostFacts,
+    ) -> Result<Invocation, ConfigError> {
+        let flags = match read_flags(args)? {
+            CommandLine::Help => return Ok(Invocation::Help(help())),
+            CommandLine::Version => {
+                let version = concat!("ssegateway ", env!("CARGO_PKG_VERSION"), "\n");
+                return Ok(Invocation::Version(version.to_owned()));
+            }
+            CommandLine::Settings(flags) => flags,
+        };
+        let mut config = Config::unset();
+        let mut given = Vec::new();
+        for setting in SETTINGS {
+            let flag = flags
+                .iter()
+                .find(|(of, value)| of.name == setting.name && !value.is_empty())
+                .map(|(_, value)| (value.clone(), Source::Flag));
+            let value = flag.or_else(|| {
+                env(setting.name)
+                    .filter(|value| !value.is_empty())
+                    .map(|value| (value, Source::Environment))
+            });
+            if let Some((value, source)) = value {
+                apply(&mut config, setting, &value, source)?;
+                given.push(setting.name);
+            }
+        }
+        config.fit(host, &given);
+        Ok(Invocation::Run(config))
+    }
+
+    /// Every default, before the machine is looked at.
+    fn unset() -> Config {
+        let mut config = Config {
+            port: 0,
+            host: None,
+            internal_listen: None,
+            callback_url: None,
+            heartbeat: Duration::ZERO,
+            log_level: LevelFilter::Off,
+            limits: Limits::wished(),
+            notes: Vec::new(),
+        };
+        for setting in SETTINGS {
+            if let Default::Is(text) = setting.default {
+                let set = setting.set(&mut config, text);
+                debug_assert!(set.is_ok(), "default of {}", setting.name);
+            }
+        }
+        config
+    }
+
+    /// Fits the limits to the machine and notes which of the settings in `given` had to give way.
+    fn fit(&mut self, host: &HostFacts, given: &[&str]) {
+        let wished = self.limits.clone();
+        self.limits.fit(host.descriptors);
+        let shrunk = [
+            ("MAX_STREAMS", wished.max_streams, self.limits.max_streams),
+            (
+                "CONNECT_WORKERS",
+                wished.connect_workers,
+                self.limits.connect_workers,
+            ),
+            (
+                "DISCONNECT_WORKERS",
+                wished.disconnect_workers,
+                self.limits.disconnect_workers,
+            ),
+        ];
+        for (name, wish, got) in shrunk {
+            if given.contains(&name) && got < wish {
+                self.notes.push(format!(
+                    "{name}={wish} is more than the descriptor limit of {} allows, {got} is used; \
+                     raise the limit (ulimit -n) or lower {name}",
+                    host.descriptors
+                ));
+            }
+        }
+        if self.limits.max_body > self.limits.max_held {
+            self.notes.push(format!(
+                "MAX_BODY_BYTES={} is more than MAX_HELD_BYTES={}, so that the largest bodies are \
+                 always refused; raise MAX_HELD_BYTES or lower MAX_BODY_BYTES",
+                self.limits.max_body, self.limits.max_held
+            ));
+        }
+    }
+}
+
+fn apply(
+    config: &mut Config,
+    setting: &'static Setting,
+    value: &OsStr,
+    source: Source,
+) -> Result<(), ConfigError> {
+    let set = match value.to_str() {
+        Some(text) => setting.set(config, text),
+        // A byte that no value has: asked only for what is allowed.
+        None => setting.set(config, "\u{fffd}"),
+    };
+    set.map_err(|allowed| ConfigError::Invalid {
+        setting,
+        source,
+        value: (!setting.is_secret()).then(|| Value::new(value.as_bytes()).to_string()),
+        allowed,
+    })
+}
+
+fn read_flags(args: impl Iterator<Item = OsString>) -> Result<CommandLine, ConfigError> {
+    let mut parser = lexopt::Parser::from_args(args.collect::<Vec<_>>());
+    let mut settings: Vec<(&'static Setting, OsString)> = Vec::new();
+    // Values are always taken with their flag, so that `next` itself has nothing to refuse.
+    while let Some(arg) = parser.next().map_err(|_| ConfigError::StrayArgument)? {
+        let question = match arg {
+            lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => ("help", CommandLine::Help),
+            lexopt::Arg::Long("version") | lexopt::Arg::Short('V') => {
+                ("version", CommandLine::Version)
+            }
+            lexopt::Arg::Long(flag) => {
+                let setting = SETTINGS
+                    .iter()
+                    .find(|setting| setting.has_flag(flag))
+                    .ok_or_else(|| ConfigError::UnknownFlag(showable(flag)))?;
+                let value = flag_value(&mut parser, setting)?;
+                if settings.iter().any(|(of, _)| of.name == setting.name) {
+                    return Err(ConfigError::Repeated(setting.flag()));
+                }
+                settings.push((setting, value));
+                continue;
+            }
+            lexopt::Arg::Short(letter) => {
+                let flag = letter.is_ascii_alphanumeric().then(|| format!("-{letter}"));
+                return Err(ConfigError::UnknownFlag(flag));
+            }
+            lexopt::Arg::Value(_) => return Err(ConfigError::StrayArgument),
+        };
+        return match parser.optional_value() {
+            Some(_) => Err(ConfigError::UnexpectedValue(question.0)),
+            None => Ok(question.1),
+        };
+    }
+    Ok(CommandLine::Settings(settings))
+}
+
+/// The value behind `=` or in the next argument; another flag there means that it was forgotten.
+fn flag_value(parser: &mut lexopt::Parser, setting: &Setting) -> Result<OsString, ConfigError> {
+    if let Some(value) = parser.optional_value() {
+        return Ok(value);
+    }
+    match parser.value() {
+        Ok(value) if !value.as_bytes().starts_with(b"--") => Ok(value),
+        _ => Err(ConfigError::MissingValue(setting.flag())),
+    }
+}
+
+/// An unknown flag as it may be shown: a plain word, not a URL that was glued to a flag's name.
+fn showable(flag: &str) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (flag.len() <= 40 && flag.bytes().all(plain)).then(|| format!("--{flag}"))
+}
+
+/// The text of `--help`.
+fn help() -> String {
+    let mut text = concat!(
+        "ssegateway ",
+        env!("CARGO_PKG_VERSION"),
+        "\n",
+        env!("CARGO_PKG_DESCRIPTION"),
+        ".\n\nUsage: ssegateway [--FLAG VALUE | --FLAG=VALUE]...\n\n\
+         Every setting is an environment variable and a flag, which wins. An empty value is an\n\
+         unset one.\n\n"
+    )
+    .to_owned();
+    for setting in SETTINGS {
+        let default = match setting.default {
+            Default::Is(text) | Default::Unset(text) => text,
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  --{} <{}>\n      {}\n      [env: {}] [default: {default}]",
+            setting.flag(),
+            setting.shape(),
+            setting.help,
+            setting.name,
+        );
+    }
+    text.push_str(
+        "  -h, --help\n      Print this list.\n  -V, --version\n      Print the version.\n",
+    );
+    text
+}

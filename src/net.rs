@@ -1,0 +1,184 @@
+//! Sockets: listening, options, and what an `io::Error` means. The core never sees any of it.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::config::Limits;
+use crate::gateway::Broken;
+
+/// Connections that the kernel completes before they are accepted; it cuts the number to
+/// `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Options that every accepted connection inherits from its listener, so that accepting needs no
+/// further system call.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    /// Bytes that the kernel may hold unsent for one connection.
+    pub send_buffer: usize,
+    /// How long sent bytes may stay unacknowledged.
+    pub peer_timeout: Duration,
+    /// Silence before keep-alive probes begin.
+    pub keepalive_idle: Duration,
+    /// Between keep-alive probes.
+    pub keepalive_interval: Duration,
+}
+
+impl From<&Limits> for SocketOptions {
+    fn from(limits: &Limits) -> SocketOptions {
+        SocketOptions {
+            send_buffer: limits.send_buffer,
+            peer_timeout: limits.peer_timeout,
+            keepalive_idle: limits.keepalive_idle,
+            keepalive_interval: limits.keepalive_interval,
+        }
+    }
+}
+
+/// Listens on every address of `host`, or on all interfaces.
+pub fn listen(
+    host: Option<&str>,
+    port: u16,
+    options: SocketOptions,
+) -> io::Result<Vec<TcpListener>> {
+    let Some(host) = host else {
+        return listen_everywhere(port, options).map(|listener| vec![listener]);
+    };
+    let mut listeners = Vec::new();
+    for address in (host, port).to_socket_addrs()? {
+        listeners.push(listen_at(address, options)?);
+    }
+    if listeners.is_empty() {
+        return Err(io::Error::new(
+            ErrorKind::NotFound,
+            "the name has no address",
+        ));
+    }
+    Ok(listeners)
+}
+
+/// One socket for IPv6 and IPv4; for IPv4 alone where the host has no IPv6.
+fn listen_everywhere(port: u16, options: SocketOptions) -> io::Result<TcpListener> {
+    let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    match listen_at(both, options) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(error),
+        Err(_) => listen_at(
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+            options,
+        ),
+        listener => listener,
+    }
+}
+
+fn listen_at(address: SocketAddr, options: SocketOptions) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if let IpAddr::V6(ip) = address.ip()
+        && ip.is_unspecified()
+    {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(options.send_buffer)?;
+    socket.set_tcp_user_timeout(Some(options.peer_timeout))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(options.keepalive_idle)
+        .with_interval(options.keepalive_interval);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(StdListener::from(socket)))
+}
+
+/// Why accepting stopped.
+#[derive(Debug)]
+pub enum AcceptError {
+    /// Nobody waits.
+    Drained,
+    /// One connection came to nothing; the next may not.
+    One,
+    /// Descriptors or memory have run out; trying again at once would spin.
+    Exhausted(io::Error),
+}
+
+/// Accepts one connection.
+pub fn accept(listener: &TcpListener) -> Result<TcpStream, AcceptError> {
+    match listener.accept() {
+        Ok((stream, _)) => Ok(stream),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(AcceptError::Drained),
+        Err(error) => match error.raw_os_error() {
+            Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => Err(AcceptError::Exhausted(error)),
+            // accept(2) passes on the pending errors of the connection itself.
+            _ => Err(AcceptError::One),
+        },
+    }
+}
+
+// The numbers that Linux gives them on every architecture that Rust supports with it, MIPS and
+// SPARC aside; there the connection is skipped and accepting goes on.
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOBUFS: i32 = 105;
+
+/// What one read or write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// So many bytes; 0 for a read means the peer's FIN.
+    Bytes(usize),
+    /// Nothing now.
+    WouldBlock,
+    /// Nothing ever.
+    Broken(Broken),
+}
+
+/// Reads once.
+pub fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Transfer {
+    loop {
+        match stream.read(buffer) {
+            Ok(n) => return Transfer::Bytes(n),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return failed(&error, Broken::Reset),
+        }
+    }
+}
+
+/// Writes once. A socket that takes less than it is offered is full: its readiness to take more
+/// will be announced.
+pub fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Transfer {
+    loop {
+        match stream.write(bytes) {
+            Ok(n) => return Transfer::Bytes(n),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return failed(&error, Broken::WriteFailed),
+        }
+    }
+}
+
+fn failed(error: &io::Error, otherwise: Broken) -> Transfer {
+    match error.kind() {
+        ErrorKind::WouldBlock => Transfer::WouldBlock,
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            Transfer::Broken(Broken::Vanished)
+        }
+        _ => Transfer::Broken(otherwise),
+    }
+}
+
+/// Makes the coming close of `stream` a reset that drops what the kernel still holds for it.
+pub fn reset_on_close(stream: &TcpStream) {
+    // If the option cannot be set the connection is already gone.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Sends the FIN.
+pub fn finish(stream: &TcpStream) {
+    // If it cannot be sent the connection is already gone, which reading will tell.
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+}

@@ -1,0 +1,537 @@
+//! The event loop: the only place that knows both sockets and the core.
+//!
+//! One turn: wait for readiness, tell the core what happened, carry out what it asks for, let
+//! time pass, free what was closed. Everything that a budget cuts short is taken up in the next
+//! turn without waiting, as edge-triggered readiness is announced once.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::{info, warn};
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::callback::{CallbackResult, Job, Outcome};
+use crate::config::Config;
+use crate::gateway::{Broken, ConnId, Effect, Gateway, Scope, Settings};
+use crate::net::{self, AcceptError, SocketOptions, Transfer};
+use crate::time::Time;
+use crate::workers::{self, Workers};
+
+const SIGNAL: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+/// Listeners count down from here; connections count up from 0.
+const LISTENER: usize = usize::MAX - 2;
+
+/// Readiness events of one turn.
+const EVENTS: usize = 512;
+/// Connections accepted in one turn and listener.
+const ACCEPT_BUDGET: usize = 64;
+/// Reads of one connection in one turn: a single-threaded server must let the others speak.
+const READ_BUDGET: usize = 4;
+/// Bytes of one read.
+const READ_BYTES: usize = 16 * 1024;
+/// How long accepting rests after descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a gateway could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address could not be listened on.
+    Listen {
+        /// The setting that named it.
+        setting: &'static str,
+        /// The address as configured.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused something that the loop needs.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen {
+                setting,
+                address,
+                source,
+            } if source.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "{setting}: {address} is already in use; stop what listens there or choose another port"
+            ),
+            StartError::Listen {
+                setting,
+                address,
+                source,
+            } => write!(f, "{setting}: cannot listen on {address}: {source}"),
+            StartError::System(source) => write!(f, "the event loop cannot start: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(source: io::Error) -> StartError {
+        StartError::System(source)
+    }
+}
+
+/// How a gateway ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// After a signal, with everything delivered or the time for it over.
+    Drained,
+    /// A second signal ended it at once; the number is the signal's.
+    Forced(i32),
+}
+
+struct Listener {
+    socket: TcpListener,
+    scope: Scope,
+    /// Connections may wait although no readiness will tell.
+    is_unfinished: bool,
+}
+
+/// A gateway that listens.
+pub struct Server {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    signals: Signals,
+    workers: Option<Workers>,
+    gateway: Gateway<TcpStream>,
+    /// Connections whose reading a budget or an unread answer cut short.
+    unfinished: Vec<ConnId>,
+    scratch: Box<[u8; READ_BYTES]>,
+    epoch: Instant,
+    /// The second that the gateway's date stands for.
+    date: u64,
+    max_connections: usize,
+    accept_rests_until: Option<Time>,
+    is_full: bool,
+    shutdown_timeout: Duration,
+    /// When a shutdown that was begun ends at the latest.
+    ends: Option<Time>,
+}
+
+impl Server {
+    /// Opens the listeners and makes everything ready to [`Server::run`].
+    pub fn bind(config: &Config) -> Result<Server, StartError> {
+        let poll = Poll::new()?;
+        let listeners = listeners(config, &poll)?;
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        poll.registry()
+            .register(&mut signals, SIGNAL, Interest::READABLE)?;
+        let epoch = Instant::now();
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let workers = config.callback_url.clone().map(|url| {
+            // The waker's pipe outlives the workers: a wake that fails has nobody to wake.
+            Workers::new(worker_settings(config, url), epoch, move || {
+                let _ = waker.wake();
+            })
+        });
+        Ok(Server {
+            poll,
+            listeners,
+            signals,
+            gateway: Gateway::new(Settings {
+                is_configured: workers.is_some(),
+                heartbeat: config.heartbeat,
+                limits: config.limits.clone(),
+            }),
+            workers,
+            unfinished: Vec::new(),
+            scratch: Box::new([0; READ_BYTES]),
+            epoch,
+            date: 0,
+            max_connections: config.limits.max_connections,
+            accept_rests_until: None,
+            is_full: false,
+            shutdown_timeout: config.limits.shutdown_timeout,
+            ends: None,
+        })
+    }
+
+    /// Runs until a signal has ended it.
+    ///
+    /// # Errors
+    /// Waiting for readiness failed, which no program can work around.
+    pub fn run(&mut self) -> io::Result<Exit> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            let now = self.now();
+            self.keep_date();
+            for event in &events {
+                match event.token() {
+                    SIGNAL => {
+                        if let Some(signal) = self.take_signals(now) {
+                            return Ok(Exit::Forced(signal));
+                        }
+                    }
+                    WAKER => self.take_results(now),
+                    Token(listener) if listener > LISTENER - self.listeners.len() => {
+                        self.accept_some(LISTENER - listener, now);
+                    }
+                    Token(index) => self.conn_ready(index, event, now),
+                }
+                self.settle(now);
+            }
+            self.pass_time(now);
+            self.resume_reading(now);
+            self.gateway.reap();
+            self.resume_accepting(now);
+            if self.is_over(now) {
+                return Ok(self.end());
+            }
+        }
+    }
+
+    // ---- time ----
+
+    fn now(&self) -> Time {
+        let elapsed = self.epoch.elapsed().as_millis();
+        Time(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    /// How long nothing needs to be done unless something happens.
+    fn timeout(&self) -> Option<Duration> {
+        let is_resting = self.accept_rests_until.is_some() || self.is_full;
+        let accepts = self.listeners.iter().any(|listener| listener.is_unfinished) && !is_resting;
+        if accepts || !self.unfinished.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.gateway.deadline(), self.accept_rests_until, self.ends];
+        let next = deadlines.into_iter().flatten().min()?;
+        // Rounded up to a whole millisecond, so that the deadline has come when poll returns.
+        Some(next.since(self.now()))
+    }
+
+    fn keep_date(&mut self) {
+        let now = SystemTime::now();
+        let second = now
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |age| age.as_secs());
+        if second != self.date
+            && let Ok(date) = httpdate::fmt_http_date(now).as_bytes().try_into()
+        {
+            self.date = second;
+            self.gateway.set_date(date);
+        }
+    }
+
+    fn pass_time(&mut self, now: Time) {
+        // More may be due than one look takes; the deadline is past then and the next turn comes
+        // at once.
+        self.gateway.tick(now);
+        self.settle(now);
+    }
+
+    // ---- what readiness announces ----
+
+    fn conn_ready(&mut self, index: usize, event: &Event, now: Time) {
+        let Some(id) = self.gateway.at(index) else {
+            return;
+        };
+        // Reading first: a reset is then the client's leaving, not a write that failed.
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            let is_ending = event.is_read_closed() || event.is_error();
+            self.read_some(id, is_ending, now);
+        }
+        if event.is_writable() {
+            self.gateway.writable(id, now);
+        }
+    }
+
+    /// Reads what there is, at most a budget. A read that does not fill the buffer has emptied the
+    /// socket, unless the peer's FIN waits behind the bytes: no further edge announces that one.
+    fn read_some(&mut self, id: ConnId, is_ending: bool, now: Time) {
+        for _ in 0..READ_BUDGET {
+            if !self.gateway.wants_input(id) {
+                return;
+            }
+            let Some(stream) = self.gateway.io(id) else {
+                return;
+            };
+            match net::read_some(stream, &mut self.scratch[..]) {
+                Transfer::Bytes(0) => {
+                    self.gateway.eof(id, now);
+                    return self.settle(now);
+                }
+                Transfer::Bytes(n) => {
+                    self.gateway.bytes(id, &self.scratch[..n], now);
+                    self.settle(now);
+                    if n < READ_BYTES && !is_ending {
+                        return;
+                    }
+                }
+                Transfer::WouldBlock => return,
+                Transfer::Broken(how) => {
+                    self.gateway.broken(id, how, now);
+                    return self.settle(now);
+                }
+            }
+        }
+        self.unfinished.push(id);
+    }
+
+    fn accept_some(&mut self, listener: usize, now: Time) {
+        for _ in 0..ACCEPT_BUDGET {
+            self.listeners[listener].is_unfinished = true;
+            if self.accept_rests_until.is_some() || self.is_full {
+                return;
+            }
+            if self.gateway.counts().connections >= self.max_connections {
+                self.is_full = true;
+                warn!(
+                    "accepting pauses connections={} limit=descriptors",
+                    self.max_connections
+                );
+                return;
+            }
+            let scope = self.listeners[listener].scope;
+            match net::accept(&self.listeners[listener].socket) {
+                Ok(stream) => self.take_in(stream, scope, now),
+                Err(AcceptError::Drained) => {
+                    self.listeners[listener].is_unfinished = false;
+                    return;
+                }
+                Err(AcceptError::One) => {}
+                Err(AcceptError::Exhausted(error)) => {
+                    warn!("accepting pauses error=\"{error}\" limit=descriptors");
+                    self.accept_rests_until = Some(now + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One registration for both directions and for life: nothing is re-armed for an event.
+    fn take_in(&mut self, stream: TcpStream, scope: Scope, now: Time) {
+        let id = self.gateway.accept(stream, scope, now);
+        let registry = self.poll.registry();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Some(stream) = self.gateway.io(id)
+            && registry
+                .register(stream, Token(id.index()), interest)
+                .is_err()
+        {
+            self.gateway.broken(id, Broken::Vanished, now);
+        }
+    }
+
+    fn take_results(&mut self, now: Time) {
+        while let Some(result) = self.workers.as_ref().and_then(Workers::try_result) {
+            self.gateway.result(result, now);
+            self.settle(now);
+        }
+    }
+
+    /// Takes up the reading that a budget or unread answers cut short.
+    fn resume_reading(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.unfinished) {
+            self.read_some(id, true, now);
+        }
+    }
+
+    /// Takes up the accepting that a budget or a lack of descriptors cut short; after slots were
+    /// freed, as that may be what it waited for.
+    fn resume_accepting(&mut self, now: Time) {
+        if self.accept_rests_until.is_some_and(|until| until <= now) {
+            self.accept_rests_until = None;
+        }
+        // Ten per cent below the limit, so that a full house does not accept one at a time.
+        let connections = self.gateway.counts().connections;
+        if self.is_full && connections <= self.max_connections - self.max_connections.div_ceil(10) {
+            self.is_full = false;
+        }
+        for listener in 0..self.listeners.len() {
+            if self.listeners[listener].is_unfinished {
+                self.accept_some(listener, now);
+                self.settle(now);
+            }
+        }
+    }
+
+    // ---- what the core asks for ----
+
+    fn settle(&mut self, now: Time) {
+        while let Some(effect) = self.gateway.effect() {
+            match effect {
+                Effect::Flush(id) => self.flush(id, now),
+                Effect::Read(id) => self.unfinished.push(id),
+                Effect::Fin(id) => {
+                    if let Some(stream) = self.gateway.io(id) {
+                        net::finish(stream);
+                    }
+                }
+                Effect::Abort(id) => {
+                    if let Some(stream) = self.gateway.io(id) {
+                        net::reset_on_close(stream);
+                    }
+                }
+                Effect::Call(job) => self.call(job, now),
+                Effect::Withdraw(job) => {
+                    if self
+                        .workers
+                        .as_ref()
+                        .is_some_and(|workers| workers.withdraw(job))
+                    {
+                        self.gateway.withdrawn(job);
+                    }
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, id: ConnId, now: Time) {
+        let Some((stream, bytes)) = self.gateway.output(id) else {
+            return;
+        };
+        match net::write_some(stream, bytes) {
+            Transfer::Bytes(n) => self.gateway.flushed(id, n, now),
+            Transfer::WouldBlock => self.gateway.flushed(id, 0, now),
+            Transfer::Broken(how) => self.gateway.broken(id, how, now),
+        }
+    }
+
+    fn call(&mut self, job: Job, now: Time) {
+        let refused = match &self.workers {
+            Some(workers) => workers.submit(job).err(),
+            None => Some(job),
+        };
+        if let Some(Job {
+            id, token, action, ..
+        }) = refused
+        {
+            self.gateway.result(
+                CallbackResult {
+                    id,
+                    token,
+                    action,
+                    outcome: Outcome::QueueFull,
+                },
+                now,
+            );
+        }
+    }
+
+    // ---- the end ----
+
+    /// The signal that ends the process at once, if it is the second one.
+    fn take_signals(&mut self, now: Time) -> Option<i32> {
+        let signals: Vec<i32> = self.signals.pending().collect();
+        for signal in signals {
+            let name = if signal == SIGTERM {
+                "SIGTERM"
+            } else {
+                "SIGINT"
+            };
+            if self.ends.is_some() {
+                info!("second signal, exit at once signal={name}");
+                return Some(signal);
+            }
+            let counts = self.gateway.counts();
+            info!(
+                "shutting down signal={name} streams={} connections={}",
+                counts.streams, counts.connections
+            );
+            self.ends = Some(now + self.shutdown_timeout);
+            self.gateway.shutdown(now);
+            self.settle(now);
+            let counts = self.gateway.counts();
+            info!(
+                "streams ended connectCallbacks={} disconnectCallbacks={}",
+                counts.connects, counts.disconnects
+            );
+        }
+        None
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        self.ends.is_some_and(|ends| ends <= now) || self.gateway.is_drained()
+    }
+
+    fn end(&mut self) -> Exit {
+        let counts = self.gateway.counts();
+        let undelivered = counts.disconnects;
+        let unanswered = counts.connects;
+        if undelivered + unanswered > 0 {
+            warn!("exit undelivered={undelivered} unanswered={unanswered}");
+        } else {
+            info!("exit undelivered=0");
+        }
+        if let Some(workers) = &self.workers {
+            workers.abandon();
+        }
+        Exit::Drained
+    }
+}
+
+fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, StartError> {
+    let options = SocketOptions::from(&config.limits);
+    let open = |setting, host: Option<&str>, port: u16, scope| {
+        let sockets = net::listen(host, port, options).map_err(|source| StartError::Listen {
+            setting,
+            address: match host {
+                Some(host) if host.contains(':') => format!("[{host}]:{port}"),
+                Some(host) => format!("{host}:{port}"),
+                None => format!("port {port}"),
+            },
+            source,
+        })?;
+        let listener = move |socket| Listener {
+            socket,
+            scope,
+            is_unfinished: false,
+        };
+        Ok::<_, StartError>(sockets.into_iter().map(listener))
+    };
+    let internal = config.internal_listen.as_ref();
+    let scope = match internal {
+        Some(_) => Scope::Public,
+        None => Scope::Whole,
+    };
+    let host = config.host.as_deref();
+    let setting = if host.is_some() { "HOST, PORT" } else { "PORT" };
+    let mut listeners: Vec<Listener> = open(setting, host, config.port, scope)?.collect();
+    if let Some(at) = internal {
+        listeners.extend(open(
+            "INTERNAL_LISTEN",
+            Some(&at.host),
+            at.port,
+            Scope::Internal,
+        )?);
+    }
+    for (at, listener) in listeners.iter_mut().enumerate() {
+        poll.registry().register(
+            &mut listener.socket,
+            Token(LISTENER - at),
+            Interest::READABLE,
+        )?;
+    }
+    Ok(listeners)
+}
+
+fn worker_settings(config: &Config, url: http::Uri) -> workers::Settings {
+    let limits = &config.limits;
+    workers::Settings {
+        url,
+        connect_workers: limits.connect_workers,
+        connect_queue: limits.connect_queue,
+        disconnect_workers: limits.disconnect_workers,
+        disconnect_queue: limits.disconnect_queue,
+        disconnect_timeout: limits.disconnect_timeout,
+        worker_idle: limits.worker_idle,
+    }
+}

@@ -1,0 +1,198 @@
+//! How a worker's connections are made, and what they tell about a call.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+
+use ureq::Error;
+use ureq::unversioned::transport::time::{Duration, Instant};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
+};
+
+use super::resolver::Lookup;
+
+/// What happened on the wire in the current attempt. One worker's thread uses it alone; ureq asks
+/// for types that could be shared.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    dialled: AtomicBool,
+    sent: AtomicBool,
+    broken: AtomicBool,
+    interim: AtomicU16,
+}
+
+impl Watch {
+    /// Before every attempt.
+    pub(super) fn reset(&self) {
+        self.dialled.store(false, Ordering::Relaxed);
+        self.sent.store(false, Ordering::Relaxed);
+        self.broken.store(false, Ordering::Relaxed);
+        self.interim.store(0, Ordering::Relaxed);
+    }
+
+    /// The attempt used a connection that had served a call before.
+    pub(super) fn reused(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) && !self.dialled.load(Ordering::Relaxed)
+    }
+
+    /// Reading failed, other than by a time-out. ureq takes a reset for the end of a body that is
+    /// delimited by the connection's end.
+    pub(super) fn broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// The last whole head with a status from 101 to 199 that came in. ureq skips these, rightly,
+    /// but then has nothing to say when no other head follows.
+    pub(super) fn interim(&self) -> Option<u16> {
+        Some(self.interim.load(Ordering::Relaxed)).filter(|status| *status != 0)
+    }
+
+    fn note_input(&self, input: &[u8]) {
+        if let Some([_, b' ', digits @ ..]) = input.strip_prefix(b"HTTP/1.")
+            && let Some(digits) = digits.first_chunk::<3>()
+            && let Ok(digits) = std::str::from_utf8(digits)
+            && let Ok(status @ 101..=199) = digits.parse()
+            && input.windows(4).any(|end| end == b"\r\n\r\n")
+        {
+            self.interim.store(status, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Makes connections: finds the addresses, notes that it was called, and wraps the connection so
+/// that it reports to a [`Watch`].
+pub(super) struct Dial {
+    /// One for all workers, so that TLS keeps one configuration and one session cache.
+    pub(super) inner: Arc<DefaultConnector>,
+    pub(super) lookup: Arc<Lookup>,
+    pub(super) watch: Arc<Watch>,
+}
+
+impl Connector for Dial {
+    type Out = Watched;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        _: Option<()>,
+    ) -> Result<Option<Watched>, Error> {
+        self.watch.dialled.store(true, Ordering::Relaxed);
+        let start = std::time::Instant::now();
+        let addrs = self.lookup.addresses(*details.timeout.after)?;
+        let timeout = rest(details.timeout, start)?;
+        let details = ConnectionDetails {
+            uri: details.uri,
+            addrs,
+            resolver: details.resolver,
+            config: details.config,
+            // The configurations of our calls differ in their time limit alone. Said so, the TLS
+            // configuration is made once and not for every connection.
+            request_level: false,
+            now: Instant::now(),
+            timeout,
+            current_time: Arc::clone(&details.current_time),
+            run_connector: Arc::clone(&details.run_connector),
+            register_shutdown: Arc::clone(&details.register_shutdown),
+        };
+        let made = self.inner.connect(&details, None)?;
+        Ok(made.map(|inner| Watched {
+            inner,
+            watch: Arc::clone(&self.watch),
+            head: Vec::new(),
+            resting: false,
+        }))
+    }
+}
+
+/// The chain's own types would print addresses.
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
+}
+
+/// What is left of a limit that began at `start`.
+fn rest(timeout: NextTimeout, start: std::time::Instant) -> Result<NextTimeout, Error> {
+    let Duration::Exact(limit) = timeout.after else {
+        return Ok(timeout);
+    };
+    let left = limit.saturating_sub(start.elapsed());
+    if left.is_zero() {
+        return Err(Error::Timeout(timeout.reason));
+    }
+    let after = Duration::Exact(left);
+    Ok(NextTimeout { after, ..timeout })
+}
+
+/// A connection that reports to its worker's [`Watch`], and that spares system calls: a head goes
+/// out together with its body, so that the backend wakes once, and ureq's probe for a closed
+/// connection is made before a connection is used again but not also after each use.
+pub(super) struct Watched {
+    inner: Box<dyn Transport>,
+    watch: Arc<Watch>,
+    /// A head that waits for its body; each of our heads has one.
+    head: Vec<u8>,
+    /// Unused since it went back to the pool.
+    resting: bool,
+}
+
+impl Watched {
+    /// Sends the head that was held, and `amount` bytes of the output buffer after it.
+    fn transmit_with_head(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let start = std::time::Instant::now();
+        let mut bytes = std::mem::take(&mut self.head);
+        let room = self.inner.buffers().output();
+        bytes.extend_from_slice(&room[..amount]);
+        for part in bytes.chunks(room.len()) {
+            self.inner.buffers().output()[..part.len()].copy_from_slice(part);
+            self.inner
+                .transmit_output(part.len(), rest(timeout, start)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Transport for Watched {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.resting = false;
+        if !self.watch.sent.swap(true, Ordering::Relaxed) {
+            let head = &self.inner.buffers().output()[..amount];
+            self.head.extend_from_slice(head);
+            return Ok(());
+        }
+        if !self.head.is_empty() {
+            return self.transmit_with_head(amount, timeout);
+        }
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let read = self.inner.await_input(timeout);
+        match &read {
+            Ok(_) => self.watch.note_input(self.inner.buffers().input()),
+            Err(Error::Timeout(_)) => {}
+            Err(_) => self.watch.broken.store(true, Ordering::Relaxed),
+        }
+        read
+    }
+
+    fn is_open(&mut self) -> bool {
+        let returns = !std::mem::replace(&mut self.resting, true);
+        returns || self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
+    }
+}

@@ -1,0 +1,162 @@
+//! One HTTP exchange with the backend (contract, sections 2 and 3).
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::CONTENT_TYPE;
+use http::{Response, Uri};
+use ureq::{Agent, Body, Error};
+
+use super::dial::{Dial, Watch};
+use super::failure::{Phase, sentence};
+use super::resolver::Deferred;
+use crate::callback::{Action, Job, Outcome};
+use crate::wire;
+
+/// Bytes of an answer's body that are read; contract, section 2, step 6.
+pub(super) const BODY_LIMIT: u64 = 1024 * 1024;
+/// Bytes of a connection's buffer, one each way.
+const BUFFER: usize = 16 * 1024;
+/// The most bytes that a worker at rest keeps of a buffer of its own.
+const KEPT: usize = 16 * 1024;
+const USER_AGENT: &str = concat!("ssegateway/", env!("CARGO_PKG_VERSION"));
+
+/// A worker's own agent, with at most one idle connection, and its buffers.
+pub(super) struct Exchange {
+    url: Uri,
+    agent: Agent,
+    watch: Arc<Watch>,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Exchange {
+    /// `idle`: how long an unused connection may be used again.
+    pub(super) fn new(url: Uri, idle: Duration, dial: Dial) -> Exchange {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .user_agent(USER_AGENT)
+            .accept_encoding("")
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(idle)
+            .input_buffer_size(BUFFER)
+            .output_buffer_size(BUFFER)
+            // A head that fills the buffer can grow no further; said here, it fails as what it is.
+            .max_response_header_size(BUFFER - 1)
+            .build();
+        let watch = Arc::clone(&dial.watch);
+        Exchange {
+            url,
+            agent: Agent::with_parts(config, dial, Deferred),
+            watch,
+            request: Vec::new(),
+            answer: Vec::new(),
+        }
+    }
+
+    /// The agent, so that the call can be interrupted from another thread.
+    pub(super) fn agent(&self) -> Agent {
+        self.agent.clone()
+    }
+
+    /// Sends the job and reads the answer, within `limit` in all.
+    pub(super) fn run(&mut self, job: &Job, limit: Duration) -> Outcome {
+        let deadline = Instant::now() + limit;
+        self.request.clear();
+        write_request(&mut self.request, job);
+        let mut sent = self.send(deadline);
+        // Backends close idle connections when they like: what was lost on a used connection may
+        // never have been read, and callbacks are idempotent by token.
+        if matches!(&sent, Err(error) if !timed_out(error)) && self.watch.reused() {
+            sent = self.send(deadline);
+        }
+        let outcome = match sent {
+            Ok(response) => self.receive(response),
+            Err(error) => self.failed(&error, Phase::Head),
+        };
+        shed(&mut self.request);
+        shed(&mut self.answer);
+        outcome
+    }
+
+    fn send(&self, deadline: Instant) -> Result<Response<Body>, Error> {
+        self.watch.reset();
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.agent
+            .post(self.url.clone())
+            .config()
+            .timeout_global(Some(left))
+            .build()
+            .header(CONTENT_TYPE, "application/json")
+            .send(&self.request[..])
+    }
+
+    fn receive(&mut self, response: Response<Body>) -> Outcome {
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        self.answer.clear();
+        // A 205 has no content, but some servers do not say so in its head, and keep the
+        // connection open.
+        if status != 205 {
+            // One byte more shows that the limit was passed. Up to the limit the end is read as
+            // well, without which the connection would not be kept.
+            let read = body
+                .as_reader()
+                .take(BODY_LIMIT + 1)
+                .read_to_end(&mut self.answer);
+            if let Err(error) = read {
+                return self.failed(&Error::from(error), Phase::Body);
+            }
+            if self.watch.broken() {
+                return Outcome::Failed("answer cut short".to_owned());
+            }
+        }
+        let whole = self.answer.len() as u64 <= BODY_LIMIT;
+        Outcome::Answered {
+            status,
+            directives: wire::directives(whole.then_some(&self.answer)),
+        }
+    }
+
+    fn failed(&self, error: &Error, phase: Phase) -> Outcome {
+        match (error, self.watch.interim()) {
+            (error, _) if timed_out(error) => Outcome::TimedOut,
+            (_, Some(status)) if phase == Phase::Head => Outcome::Answered {
+                status,
+                directives: wire::Directives::default(),
+            },
+            _ => Outcome::Failed(sentence(error, phase)),
+        }
+    }
+}
+
+fn timed_out(error: &Error) -> bool {
+    matches!(error, Error::Timeout(_))
+}
+
+/// Without a space, and always in this order of fields.
+fn write_request(into: &mut Vec<u8>, job: &Job) {
+    into.extend_from_slice(match job.action {
+        Action::Connect { .. } => br#"{"action":"connect""#,
+        Action::Disconnect { .. } => br#"{"action":"disconnect""#,
+    });
+    if let Action::Disconnect { reason } = job.action {
+        into.extend_from_slice(br#","reason":""#);
+        into.extend_from_slice(reason.as_str().as_bytes());
+        into.push(b'"');
+    }
+    // Writing to a vector cannot fail.
+    let _ = write!(into, r#","token":"{}","request":"#, job.token);
+    into.extend_from_slice(&job.request);
+    into.push(b'}');
+}
+
+fn shed(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > KEPT {
+        *buffer = Vec::new();
+    }
+}

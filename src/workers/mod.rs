@@ -1,0 +1,164 @@
+//! The workers: threads that make the callbacks, so that the event loop never waits for the
+//! backend (contract, sections 2, 3 and 6).
+//!
+//! Two lanes, one for each kind of callback, so that connects that hang cannot delay disconnects.
+//! A thread is started when a job comes and nobody rests, and ends after a while without work;
+//! an idle gateway has none. Each worker has an HTTP agent of its own with at most one kept
+//! connection, which ends with the worker: that is what closes idle connections.
+
+mod dial;
+mod exchange;
+mod failure;
+mod lane;
+mod resolver;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use http::Uri;
+use ureq::unversioned::transport::DefaultConnector;
+
+use self::lane::{Lane, Limits};
+use self::resolver::Lookup;
+use self::worker::{Agents, Outbox, Shared};
+use crate::callback::{Action, CallbackResult, Job, JobId, Outcome};
+
+/// Bytes of stack per worker.
+const STACK: usize = if cfg!(feature = "tls") {
+    512 * 1024
+} else {
+    256 * 1024
+};
+
+/// What the workers need to know; nothing of it changes while the process lives.
+#[derive(Clone)]
+pub struct Settings {
+    /// The callback URL, `http` or (with the feature `tls`) `https`, used verbatim.
+    pub url: Uri,
+    /// The most connect callbacks at once.
+    pub connect_workers: usize,
+    /// The most connect callbacks that wait for a worker.
+    pub connect_queue: usize,
+    /// The most disconnect callbacks at once.
+    pub disconnect_workers: usize,
+    /// The most disconnect callbacks that wait for a worker.
+    pub disconnect_queue: usize,
+    /// The longest that a disconnect callback may take from its start on.
+    pub disconnect_timeout: Duration,
+    /// How long a worker, and its connection to the backend, stays without work.
+    pub worker_idle: Duration,
+}
+
+/// The event loop's hold on the workers; dropping it abandons them.
+pub struct Workers {
+    connects: Arc<Lane>,
+    disconnects: Arc<Lane>,
+    shared: Arc<Shared>,
+    results: Receiver<CallbackResult>,
+}
+
+impl Workers {
+    /// Starts no thread.
+    ///
+    /// `epoch` is `Time(0)`. `wake` is called, on a worker's thread, when results have come and
+    /// none had since [`Workers::try_result`] last said `None`; it must neither block nor panic.
+    pub fn new(
+        settings: Settings,
+        epoch: Instant,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Workers {
+        let (sender, results) = mpsc::channel();
+        let lane = |workers, queue| {
+            Arc::new(Lane::new(Limits {
+                workers,
+                queue,
+                idle: settings.worker_idle,
+            }))
+        };
+        Workers {
+            connects: lane(settings.connect_workers, settings.connect_queue),
+            disconnects: lane(settings.disconnect_workers, settings.disconnect_queue),
+            shared: Arc::new(Shared {
+                lookup: Arc::new(Lookup::new(&settings.url)),
+                connector: Arc::new(DefaultConnector::new()),
+                outbox: Outbox {
+                    sender,
+                    woken: AtomicBool::new(false),
+                    wake: Box::new(wake),
+                },
+                settings,
+                epoch,
+                agents: Agents::default(),
+                #[cfg(test)]
+                hook: std::sync::OnceLock::new(),
+            }),
+            results,
+        }
+    }
+
+    /// Hands a job to its lane. Every job that is taken comes back as exactly one result, unless
+    /// it is withdrawn.
+    ///
+    /// # Errors
+    /// The job comes back when the lane's queue is full (contract, section 6), when no thread
+    /// could be started and none is running, and after [`Workers::abandon`].
+    pub fn submit(&self, job: Job) -> Result<(), Job> {
+        let (lane, name) = match job.action {
+            Action::Connect { .. } => (&self.connects, "connect"),
+            Action::Disconnect { .. } => (&self.disconnects, "disconnect"),
+        };
+        lane.submit(job, || self.start(lane, name))
+    }
+
+    fn start(&self, lane: &Arc<Lane>, name: &str) -> io::Result<()> {
+        let (lane, shared) = (Arc::clone(lane), Arc::clone(&self.shared));
+        thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK)
+            .spawn(move || shared.work(&lane))
+            .map(drop)
+    }
+
+    /// Takes back a connect that no worker has begun: true, and no result will come. False: its
+    /// result will come, or has come.
+    pub fn withdraw(&self, id: JobId) -> bool {
+        self.connects.withdraw(id)
+    }
+
+    /// The next result, if one is there. The loop must call this until it says `None`: only then
+    /// does the next result wake it again.
+    pub fn try_result(&self) -> Option<CallbackResult> {
+        self.results.try_recv().ok().or_else(|| {
+            // A result that was sent before this line saw the old mark and woke nobody; one that
+            // is sent after it wakes. So look once more in between.
+            self.shared.outbox.woken.swap(false, Ordering::AcqRel);
+            self.results.try_recv().ok()
+        })
+    }
+
+    /// For the process' exit: takes no more jobs, gives the queued ones back as
+    /// [`Outcome::NeverSent`], and interrupts the calls that are blocked, whose results still
+    /// come. Waits for nothing; a TCP handshake or a name lookup under way is left to itself.
+    pub fn abandon(&self) {
+        for lane in [&self.connects, &self.disconnects] {
+            for job in lane.close().into_values() {
+                self.shared.outbox.post(job, Outcome::NeverSent);
+            }
+        }
+        self.shared.lookup.abandon();
+        self.shared.agents.abandon();
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}

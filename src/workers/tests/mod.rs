@@ -1,0 +1,5 @@
+mod answers;
+mod backend;
+mod kept;
+mod lanes;
+mod names;

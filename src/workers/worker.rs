@@ -1,0 +1,186 @@
+//! What one worker does with a job, and what all workers share.
+
+use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ureq::Agent;
+use ureq::unversioned::transport::DefaultConnector;
+
+use super::Settings;
+use super::dial::{Dial, Watch};
+use super::exchange::Exchange;
+use super::lane::{Lane, Seat};
+use super::resolver::Lookup;
+use crate::callback::{Action, CallbackResult, Job, Outcome};
+
+/// How long a connect callback goes on after its client had the 504: a 2xx that comes so late is
+/// still paid by a disconnect (contract, section 2, lifecycle law).
+const GRACE: Duration = Duration::from_secs(1);
+/// No exchange lasts longer, whatever was asked; the clock cannot add much greater spans.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// What all workers use together.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) epoch: Instant,
+    pub(super) lookup: Arc<Lookup>,
+    pub(super) connector: Arc<DefaultConnector>,
+    pub(super) outbox: Outbox,
+    pub(super) agents: Agents,
+    /// Runs before each exchange.
+    #[cfg(test)]
+    pub(super) hook: std::sync::OnceLock<Box<dyn Fn(&Job) + Send + Sync>>,
+}
+
+impl Shared {
+    /// A worker's life.
+    pub(super) fn work(&self, lane: &Lane) {
+        let seat = Arc::new(Seat::default());
+        let mut own = None;
+        let mut rested = Instant::now();
+        while let Some(job) = lane.take(&seat, rested) {
+            let outcome = self.perform(&mut own, &job);
+            if !matches!(outcome, Outcome::NeverSent) {
+                rested = Instant::now();
+            }
+            self.outbox.post(job, outcome);
+        }
+    }
+
+    fn perform<'a>(&'a self, own: &mut Option<Own<'a>>, job: &Job) -> Outcome {
+        let Some(limit) = self.limit(job) else {
+            return Outcome::NeverSent;
+        };
+        let call = AssertUnwindSafe(|| {
+            #[cfg(test)]
+            if let Some(hook) = self.hook.get() {
+                hook(job);
+            }
+            let own = own.get_or_insert_with(|| Own::new(self));
+            own.exchange.run(job, limit)
+        });
+        let outcome = panic::catch_unwind(call);
+        outcome.unwrap_or_else(|_| {
+            // Nobody knows in what state the panic left the agent.
+            *own = None;
+            Outcome::Failed("the worker panicked".to_owned())
+        })
+    }
+
+    /// How long the exchange may last; `None` when its time is over already.
+    fn limit(&self, job: &Job) -> Option<Duration> {
+        let limit = match job.action {
+            Action::Connect { expires } => {
+                let left = Duration::from_millis(expires.0).checked_sub(self.epoch.elapsed())?;
+                if left.is_zero() {
+                    return None;
+                }
+                left + GRACE
+            }
+            Action::Disconnect { .. } => self.settings.disconnect_timeout,
+        };
+        Some(limit.min(LONGEST))
+    }
+}
+
+/// A worker's exchange, and its agent's entry in the list of those to interrupt.
+struct Own<'a> {
+    exchange: Exchange,
+    agents: &'a Agents,
+    entry: u64,
+}
+
+impl<'a> Own<'a> {
+    fn new(shared: &'a Shared) -> Own<'a> {
+        let dial = Dial {
+            inner: Arc::clone(&shared.connector),
+            lookup: Arc::clone(&shared.lookup),
+            watch: Arc::new(Watch::default()),
+        };
+        let settings = &shared.settings;
+        let exchange = Exchange::new(settings.url.clone(), settings.worker_idle, dial);
+        Own {
+            entry: shared.agents.enter(exchange.agent()),
+            agents: &shared.agents,
+            exchange,
+        }
+    }
+}
+
+impl Drop for Own<'_> {
+    fn drop(&mut self) {
+        self.agents.leave(self.entry);
+    }
+}
+
+/// The agents of all workers, for interrupting their calls.
+#[derive(Default)]
+pub(super) struct Agents {
+    next: AtomicU64,
+    list: Mutex<AgentList>,
+}
+
+#[derive(Default)]
+struct AgentList {
+    abandoned: bool,
+    agents: BTreeMap<u64, Agent>,
+}
+
+impl Agents {
+    fn lock(&self) -> MutexGuard<'_, AgentList> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, agent: Agent) -> u64 {
+        let entry = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut list = self.lock();
+        if list.abandoned {
+            agent.shutdown();
+        } else {
+            list.agents.insert(entry, agent);
+        }
+        entry
+    }
+
+    fn leave(&self, entry: u64) {
+        // The last hold on an agent closes its connection: not under the lock.
+        let agent = self.lock().agents.remove(&entry);
+        drop(agent);
+    }
+
+    pub(super) fn abandon(&self) {
+        let agents = {
+            let mut list = self.lock();
+            list.abandoned = true;
+            std::mem::take(&mut list.agents)
+        };
+        agents.into_values().for_each(Agent::shutdown);
+    }
+}
+
+/// The way of the results to the event loop.
+pub(super) struct Outbox {
+    pub(super) sender: Sender<CallbackResult>,
+    /// A wake is out that the loop has not answered by draining.
+    pub(super) woken: AtomicBool,
+    pub(super) wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Outbox {
+    pub(super) fn post(&self, job: Job, outcome: Outcome) {
+        let result = CallbackResult {
+            id: job.id,
+            token: job.token,
+            action: job.action,
+            outcome,
+        };
+        // Send first, then wake: the other way round the loop could look too early and sleep on.
+        // Without a receiver the loop is gone, and nobody waits.
+        if self.sender.send(result).is_ok() && !self.woken.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
+}
