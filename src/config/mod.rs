@@ -76,6 +76,7 @@ impl fmt::Debug for Config {
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, at start")]
 pub enum Invocation {
     /// Run a gateway.
     Run(Config),
@@ -362,10 +363,14 @@ fn help() -> String {
         let default = match setting.default {
             Default::Is(text) | Default::Unset(text) => text,
         };
+        let range = match setting.range() {
+            Some((min, max)) => format!(" [from {min} to {max}]"),
+            None => String::new(),
+        };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "  --{} <{}>\n      {}\n      [env: {}] [default: {default}]",
+            "  --{} <{}>\n      {}\n      [env: {}] [default: {default}]{range}",
             setting.flag(),
             setting.shape(),
             setting.help,

@@ -144,7 +144,7 @@ pub static SETTINGS: &[Setting] = &[
     time("IDLE_TIMEOUT_SECONDS", "75", DAY, |l| &mut l.idle_timeout,
         "Silence allowed between two requests of one connection before it is closed."),
     size("MAX_UNSENT_BYTES", "4194304", (KIB, GIB, "BYTES"), |l| &mut l.max_unsent,
-        "Most unsent bytes of one stream, which is dropped beyond it, and of what is buffered during its connect callback."),
+        "Most unsent bytes of one stream, and bytes buffered during its connect callback."),
     size("MAX_HELD_BYTES", "67108864", (64 * KIB, 1024 * GIB, "BYTES"), |l| &mut l.max_held,
         "Most bytes held for all connections together; who would pass it is refused or dropped."),
     size("SEND_BUFFER_BYTES", "131072", (4 * KIB, 64 * MIB, "BYTES"), |l| &mut l.send_buffer,
@@ -207,6 +207,14 @@ impl Setting {
             Kind::Size { unit, .. } => unit,
             Kind::Time { .. } => "SECONDS",
             Kind::Own { shape, .. } => shape,
+        }
+    }
+
+    /// Least and most, for a number that is a limit.
+    pub(super) fn range(&self) -> Option<(u64, u64)> {
+        match self.kind {
+            Kind::Size { min, max, .. } | Kind::Time { min, max, .. } => Some((min, max)),
+            Kind::Own { .. } => None,
         }
     }
 

@@ -256,14 +256,12 @@ impl Journal {
                     Value::new(&url())
                 );
             }
-            (Reason::Error, Some(limit)) => {
-                if self.rates[limit as usize].admits(now) {
-                    warn!(
-                        "stream dropped token={token} url={} reason={word} limit={}",
-                        Value::new(&url()),
-                        limit.name()
-                    );
-                }
+            (Reason::Error, Some(limit)) if self.rates[limit as usize].admits(now) => {
+                warn!(
+                    "stream dropped token={token} url={} reason={word} limit={}",
+                    Value::new(&url()),
+                    limit.name()
+                );
             }
             (Reason::Error, None) => {
                 warn!(

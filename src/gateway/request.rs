@@ -238,16 +238,16 @@ impl<S> Gateway<S> {
         conn.asked = asked;
         let scope = conn.scope;
         let route = routes::route(scope, head.method, head.path);
-        if route == Route::Send && !head.is_encoded {
-            if let BodyFraming::Length(length) = head.body
-                && length <= rest.len() as u64
-                && !head.expects_continue
-            {
-                // The whole request is here: nothing is copied, nothing is kept.
-                let body = &rest[..length as usize];
-                self.send(id, body, now);
-                return Ok(body.len());
-            }
+        if route == Route::Send
+            && !head.is_encoded
+            && !head.expects_continue
+            && let BodyFraming::Length(length) = head.body
+            && length <= rest.len() as u64
+        {
+            // The whole request is here: nothing is copied, nothing is kept.
+            let body = &rest[..length as usize];
+            self.send(id, body, now);
+            return Ok(body.len());
         }
         let plan = self.plan(route, head);
         if decoder.is_done() {
