@@ -327,6 +327,7 @@ fn help_lists_every_setting_with_its_default() {
             let tail = format!("[env: {name}] [default: {default}]");
             assert!(text.contains(&tail), "{name}");
         }
+        assert!(text.contains("[default: 100] [from 1 to 256]"));
     }
 }
 

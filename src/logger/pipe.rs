@@ -150,6 +150,12 @@ impl Pipe {
         self.wake.notify_one();
     }
 
+    /// Whether the writer is between two looks.
+    #[cfg(test)]
+    pub(super) fn is_lingering(&self) -> bool {
+        self.lock().writer == Writer::Lingering
+    }
+
     fn run(&self, mut output: Output<impl Write>) {
         let mut batch = Vec::new();
         while let Some(dropped) = self.take(&mut batch) {

@@ -166,15 +166,15 @@ fn a_record_is_one_line_whatever_it_holds() {
 
 #[test]
 fn a_blocked_output_costs_whole_lines_and_one_line_that_counts_them() {
-    let (logger, gate) = to_out(100, HOUR);
+    let (logger, gate) = to_out(108, HOUR);
     info(&logger, "first");
     gate.called();
-    // Blocked from here on. Lines of 11 bytes: nine fit into 100. That this loop ends at all is
+    // Blocked from here on. Lines of 11 bytes: nine fit into 108. That this loop ends at all is
     // the law that logging never waits for the output.
     for n in 0..1000 {
         info(&logger, &format!("{n:03}"));
     }
-    // It would fit, but not in its place.
+    // Its 8 bytes would fit, but not in its place.
     info(&logger, "");
     let written = gate.open();
     assert!(logger.flush_at_exit());
@@ -340,15 +340,26 @@ fn a_pause_ends_by_itself_and_before_the_queue_overflows() {
         gate.called();
         gate.say(ALL);
     }
-    let (logger, gate) = to_out(100, HOUR);
-    info(&logger, "first");
-    gate.called();
-    gate.say(ALL);
-    for _ in 0..5 {
-        info(&logger, "xxx");
+    // Half full before the pause begins, and while it lasts.
+    for wait_for_pause in [false, true] {
+        let (logger, gate) = to_out(100, HOUR);
+        info(&logger, "first");
+        gate.called();
+        if wait_for_pause {
+            gate.say(ALL);
+            while !logger.0.pipes[0].is_lingering() {
+                std::thread::yield_now();
+            }
+        }
+        for _ in 0..5 {
+            info(&logger, "xxx");
+        }
+        if !wait_for_pause {
+            gate.say(ALL);
+        }
+        assert!(gate.called() >= 50);
+        gate.say(ALL);
     }
-    assert!(gate.called() >= 50, "half full");
-    gate.say(ALL);
 }
 
 #[test]
