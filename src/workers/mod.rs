@@ -74,6 +74,16 @@ impl Workers {
         epoch: Instant,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Workers {
+        let lookup = Lookup::new(&settings.url);
+        Workers::with(settings, epoch, Box::new(wake), lookup)
+    }
+
+    fn with(
+        settings: Settings,
+        epoch: Instant,
+        wake: Box<dyn Fn() + Send + Sync>,
+        lookup: Lookup,
+    ) -> Workers {
         let (sender, results) = mpsc::channel();
         let lane = |workers, queue| {
             Arc::new(Lane::new(Limits {
@@ -86,12 +96,12 @@ impl Workers {
             connects: lane(settings.connect_workers, settings.connect_queue),
             disconnects: lane(settings.disconnect_workers, settings.disconnect_queue),
             shared: Arc::new(Shared {
-                lookup: Arc::new(Lookup::new(&settings.url)),
+                lookup: Arc::new(lookup),
                 connector: Arc::new(DefaultConnector::new()),
                 outbox: Outbox {
                     sender,
                     woken: AtomicBool::new(false),
-                    wake: Box::new(wake),
+                    wake,
                 },
                 settings,
                 epoch,

@@ -22,6 +22,9 @@ use crate::callback::{Action, CallbackResult, Job, Outcome};
 const GRACE: Duration = Duration::from_secs(1);
 /// No exchange lasts longer, whatever was asked; the clock cannot add much greater spans.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+#[cfg(test)]
+pub(super) type Hook = Box<dyn Fn(&Job) + Send + Sync>;
+
 /// What all workers use together.
 pub(super) struct Shared {
     pub(super) settings: Settings,
@@ -32,7 +35,7 @@ pub(super) struct Shared {
     pub(super) agents: Agents,
     /// Runs before each exchange.
     #[cfg(test)]
-    pub(super) hook: std::sync::OnceLock<Box<dyn Fn(&Job) + Send + Sync>>,
+    pub(super) hook: std::sync::OnceLock<Hook>,
 }
 
 impl Shared {
@@ -74,10 +77,9 @@ impl Shared {
     fn limit(&self, job: &Job) -> Option<Duration> {
         let limit = match job.action {
             Action::Connect { expires } => {
-                let left = Duration::from_millis(expires.0).checked_sub(self.epoch.elapsed())?;
-                if left.is_zero() {
-                    return None;
-                }
+                let left = Duration::from_millis(expires.0)
+                    .checked_sub(self.epoch.elapsed())
+                    .filter(|left| !left.is_zero())?;
                 left + GRACE
             }
             Action::Disconnect { .. } => self.settings.disconnect_timeout,

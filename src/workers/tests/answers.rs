@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use End::*;
+
 use super::backend::*;
 use crate::callback::{Action, Outcome, Reason};
 use crate::time::Time;
@@ -56,124 +58,128 @@ enum End {
     Reset,
 }
 
-/// Each answer on a fresh connection; a status for an answer, a sentence for a failure.
+/// What the backend sends, what it does then, and a status for an answer or a sentence for a
+/// failure.
+type Case = (&'static str, End, Result<u16, &'static str>);
+
+const CASES: &[Case] = &[
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        Open,
+        Ok(200),
+    ),
+    ("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", Open, Ok(200)),
+    ("HTTP/1.1 204 No\r\n\r\n", Open, Ok(204)),
+    ("HTTP/1.1 205 No\r\n\r\n", Open, Ok(205)),
+    (
+        "HTTP/1.1 205 No\r\nContent-Length: 0\r\n\r\n",
+        Open,
+        Ok(205),
+    ),
+    (
+        "HTTP/1.1 302 X\r\nLocation: /else\r\nContent-Length: 0\r\n\r\n",
+        Open,
+        Ok(302),
+    ),
+    (
+        "HTTP/1.1 307 X\r\nLocation: /else\r\nContent-Length: 1\r\n\r\nx",
+        Open,
+        Ok(307),
+    ),
+    ("HTTP/1.1 304 X\r\n\r\n", Open, Ok(304)),
+    ("HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n", Open, Ok(401)),
+    (
+        "HTTP/1.1 503 X\r\nContent-Length: 4\r\n\r\nbusy",
+        Open,
+        Ok(503),
+    ),
+    ("HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n", Open, Ok(600)),
+    ("HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n", Open, Ok(999)),
+    ("HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n", Open, Ok(101)),
+    ("HTTP/1.1 103 X\r\nLink: x\r\n\r\n", Close, Ok(103)),
+    (
+        "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 201 X\r\nContent-Length: 0\r\n\r\n",
+        Open,
+        Ok(201),
+    ),
+    (
+        "HTTP/1.1 103 X\r\nA: b\r\n\r\nHTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n",
+        Open,
+        Ok(403),
+    ),
+    ("HTTP/1.0 200 OK\r\n\r\n{}", Close, Ok(200)),
+    (
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        Open,
+        Ok(200),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}",
+        Close,
+        Ok(200),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        Open,
+        Ok(200),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{}",
+        Close,
+        Err("answer cut short"),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n{}",
+        Open,
+        Err("answer body badly framed"),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        Close,
+        Err("answer cut short"),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        Reset,
+        Err("answer cut short"),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{",
+        Reset,
+        Err("answer cut short"),
+    ),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        Close,
+        Err("connection closed before the answer"),
+    ),
+    (
+        "HTTP/1.1 103 X\r\nLink",
+        Close,
+        Err("connection closed before the answer"),
+    ),
+    ("", Close, Err("connection closed before the answer")),
+    ("", Reset, Err("connection reset")),
+    ("SSH-2.0-OpenSSH_9.6\r\n", Open, Err("answer is not HTTP")),
+    (
+        "HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n",
+        Open,
+        Err("answer is not HTTP"),
+    ),
+    (
+        "HTTP/2.0 200 X\r\nContent-Length: 0\r\n\r\n",
+        Open,
+        Err("answer is not HTTP"),
+    ),
+];
+
+/// Each on a fresh connection.
 #[test]
 fn answers() {
-    use End::*;
     let large_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(20_000));
-    let cases: &[(&str, End, Result<u16, &str>)] = &[
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-            Open,
-            Ok(200),
-        ),
-        ("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", Open, Ok(200)),
-        ("HTTP/1.1 204 No\r\n\r\n", Open, Ok(204)),
-        ("HTTP/1.1 205 No\r\n\r\n", Open, Ok(205)),
-        (
-            "HTTP/1.1 205 No\r\nContent-Length: 0\r\n\r\n",
-            Open,
-            Ok(205),
-        ),
-        (
-            "HTTP/1.1 302 X\r\nLocation: /else\r\nContent-Length: 0\r\n\r\n",
-            Open,
-            Ok(302),
-        ),
-        (
-            "HTTP/1.1 307 X\r\nLocation: /else\r\nContent-Length: 1\r\n\r\nx",
-            Open,
-            Ok(307),
-        ),
-        ("HTTP/1.1 304 X\r\n\r\n", Open, Ok(304)),
-        ("HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n", Open, Ok(401)),
-        (
-            "HTTP/1.1 503 X\r\nContent-Length: 4\r\n\r\nbusy",
-            Open,
-            Ok(503),
-        ),
-        ("HTTP/1.1 600 X\r\nContent-Length: 0\r\n\r\n", Open, Ok(600)),
-        ("HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n", Open, Ok(999)),
-        ("HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n", Open, Ok(101)),
-        ("HTTP/1.1 103 X\r\nLink: x\r\n\r\n", Close, Ok(103)),
-        (
-            "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 201 X\r\nContent-Length: 0\r\n\r\n",
-            Open,
-            Ok(201),
-        ),
-        (
-            "HTTP/1.1 103 X\r\nA: b\r\n\r\nHTTP/1.1 403 X\r\nContent-Length: 0\r\n\r\n",
-            Open,
-            Ok(403),
-        ),
-        ("HTTP/1.0 200 OK\r\n\r\n{}", Close, Ok(200)),
-        (
-            "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
-            Open,
-            Ok(200),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}",
-            Close,
-            Ok(200),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-            Open,
-            Ok(200),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{}",
-            Close,
-            Err("answer cut short"),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n{}",
-            Open,
-            Err("answer body badly framed"),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
-            Close,
-            Err("answer cut short"),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
-            Reset,
-            Err("answer cut short"),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{",
-            Reset,
-            Err("answer cut short"),
-        ),
-        (
-            "HTTP/1.1 200 OK\r\nContent-Le",
-            Close,
-            Err("connection closed before the answer"),
-        ),
-        (
-            "HTTP/1.1 103 X\r\nLink",
-            Close,
-            Err("connection closed before the answer"),
-        ),
-        ("", Close, Err("connection closed before the answer")),
-        ("", Reset, Err("connection reset")),
-        ("SSH-2.0-OpenSSH_9.6\r\n", Open, Err("answer is not HTTP")),
-        (
-            "HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n",
-            Open,
-            Err("answer is not HTTP"),
-        ),
-        (
-            "HTTP/2.0 200 X\r\nContent-Length: 0\r\n\r\n",
-            Open,
-            Err("answer is not HTTP"),
-        ),
-        (&large_head, Open, Err("answer head too large")),
-    ];
+    let large_head = (&large_head[..], Open, Err("answer head too large"));
     let backend = Backend::new();
-    for (answer, end, expected) in cases {
+    for (answer, end, expected) in CASES.iter().chain([&large_head]) {
         let rig = Rig::new(settings(backend.address()));
         rig.submit(disconnect(1));
         let mut peer = backend.accept();
@@ -298,12 +304,22 @@ fn a_connect_lasts_a_second_longer_than_its_client() {
     let late = rig.outcome(connect_until(2, Time(1700)));
     assert!(matches!(late, Outcome::NeverSent));
     backend.assert_idle();
-    // Times without end are no times that overflow.
-    rig.submit(connect_until(3, Time::NEVER));
-    let mut peer = backend.accept();
-    peer.request();
-    peer.send(OK);
-    assert_eq!(status(&rig.result().outcome), 200);
+}
+
+/// Times without end are no times that overflow.
+#[test]
+fn limits_may_be_endless() {
+    let backend = Backend::new();
+    let mut settings = settings(backend.address());
+    settings.disconnect_timeout = Duration::MAX;
+    let rig = Rig::new(settings);
+    for job in [connect_until(1, Time::NEVER), disconnect(2)] {
+        rig.submit(job);
+        let mut peer = backend.accept();
+        peer.request();
+        peer.send(OK);
+        assert_eq!(status(&rig.result().outcome), 200);
+    }
 }
 
 /// Longer than any buffer, and split at each length that is near one.

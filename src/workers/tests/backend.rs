@@ -2,17 +2,18 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use uuid::Uuid;
 
-use super::super::{Settings, Workers};
 use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use crate::time::Time;
+use crate::workers::resolver::Lookup;
+use crate::workers::{Settings, Workers};
 
 /// No test waits longer for what must come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -161,17 +162,23 @@ impl Rig {
     }
 
     pub(super) fn since(settings: Settings, epoch: Instant) -> Rig {
+        let lookup = Lookup::new(&settings.url);
+        Rig::with(settings, epoch, lookup)
+    }
+
+    pub(super) fn with(settings: Settings, epoch: Instant, lookup: Lookup) -> Rig {
         let (sender, wakes) = channel();
-        let workers = Workers::new(settings, epoch, move || {
+        let wake = Box::new(move || {
             let _ = sender.send(());
         });
+        let workers = Workers::with(settings, epoch, wake, lookup);
         Rig { workers, wakes }
     }
 
     /// Runs `hook` before each exchange.
     pub(super) fn hook(&self, hook: impl Fn(&Job) + Send + Sync + 'static) {
-        let cell: &OnceLock<_> = &self.workers.shared.hook;
-        assert!(cell.set(Box::new(hook)).is_ok());
+        let set = self.workers.shared.hook.set(Box::new(hook));
+        assert!(set.is_ok());
     }
 
     pub(super) fn submit(&self, job: Job) {

@@ -93,6 +93,25 @@ fn a_connection_found_closed_is_not_a_used_one() {
     backend.assert_idle();
 }
 
+/// Bytes that came while the connection rested are not the next call's answer.
+#[test]
+fn what_nobody_asked_for_is_no_answer() {
+    let backend = Backend::new();
+    let rig = Rig::new(settings(backend.address()));
+    rig.submit(connect(1));
+    let mut old = backend.accept();
+    old.request();
+    old.send(OK);
+    rig.result();
+    old.send(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
+    rig.submit(connect(2));
+    let mut new = backend.accept();
+    new.request();
+    new.send(OK);
+    assert_eq!(status(&rig.result().outcome), 200);
+    old.closed();
+}
+
 /// What was answered in part may have been done: no second time. Nor after a time-out.
 #[test]
 fn a_used_connection_is_no_excuse_for_everything() {

@@ -10,6 +10,7 @@ use super::backend::*;
 use crate::callback::{JobId, Outcome};
 use crate::time::Time;
 use crate::workers::lane::{Lane, Limits};
+use crate::workers::resolver::Lookup;
 
 #[test]
 fn a_thousand_jobs_have_a_result_each() {
@@ -234,6 +235,26 @@ fn abandon_interrupts() {
     assert!(rig.workers.submit(connect(4)).is_err());
     until(|| rig.workers.connects.threads().0 == 0);
     assert!(begun.elapsed() < PATIENCE / 2);
+}
+
+#[test]
+fn abandon_interrupts_a_lookup() {
+    let (begun, has_begun) = channel();
+    let (go, gate) = channel::<()>();
+    let (begun, gate) = (Mutex::new(begun), Mutex::new(gate));
+    let lookup = Lookup::by(move || {
+        let _ = begun.lock().expect("the test").send(());
+        let _ = gate.lock().expect("the gate").recv_timeout(PATIENCE);
+        Ok(Vec::new())
+    });
+    let start = Instant::now();
+    let rig = Rig::with(settings("name"), start, lookup);
+    rig.submit(connect(1));
+    has_begun.recv_timeout(PATIENCE).expect("a lookup");
+    rig.workers.abandon();
+    assert!(matches!(rig.result().outcome, Outcome::Failed(_)));
+    assert!(start.elapsed() < PATIENCE / 2);
+    drop(go);
 }
 
 /// A worker that had taken its job, but not begun to call, finds its new agent shut down.

@@ -4,24 +4,29 @@
 //! time pass, free what was closed. Everything that a budget cuts short is taken up in the next
 //! turn without waiting, as edge-triggered readiness is announced once.
 
-use std::fmt;
+mod accept;
+mod start;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::callback::{CallbackResult, Job, Outcome};
 use crate::config::Config;
-use crate::gateway::{Broken, ConnId, Effect, Gateway, Scope, Settings};
-use crate::net::{self, AcceptError, SocketOptions, Transfer};
+use crate::gateway::{ConnId, Effect, Gateway, Settings};
+use crate::net::{self, Transfer};
 use crate::time::Time;
-use crate::workers::{self, Workers};
+use crate::workers::Workers;
+
+use accept::Listener;
+pub use start::StartError;
 
 const SIGNAL: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -30,59 +35,10 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// Readiness events of one turn.
 const EVENTS: usize = 512;
-/// Connections accepted in one turn and listener.
-const ACCEPT_BUDGET: usize = 64;
 /// Reads of one connection in one turn: a single-threaded server must let the others speak.
 const READ_BUDGET: usize = 4;
 /// Bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// How long accepting rests after descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// Why a gateway could not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// An address could not be listened on.
-    Listen {
-        /// The setting that named it.
-        setting: &'static str,
-        /// The address as configured.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The system refused something that the loop needs.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Listen {
-                setting,
-                address,
-                source,
-            } if source.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "{setting}: {address} is already in use; stop what listens there or choose another port"
-            ),
-            StartError::Listen {
-                setting,
-                address,
-                source,
-            } => write!(f, "{setting}: cannot listen on {address}: {source}"),
-            StartError::System(source) => write!(f, "the event loop cannot start: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<io::Error> for StartError {
-    fn from(source: io::Error) -> StartError {
-        StartError::System(source)
-    }
-}
 
 /// How a gateway ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,13 +47,6 @@ pub enum Exit {
     Drained,
     /// A second signal ended it at once; the number is the signal's.
     Forced(i32),
-}
-
-struct Listener {
-    socket: TcpListener,
-    scope: Scope,
-    /// Connections may wait although no readiness will tell.
-    is_unfinished: bool,
 }
 
 /// A gateway that listens.
@@ -125,7 +74,7 @@ impl Server {
     /// Opens the listeners and makes everything ready to [`Server::run`].
     pub fn bind(config: &Config) -> Result<Server, StartError> {
         let poll = Poll::new()?;
-        let listeners = listeners(config, &poll)?;
+        let listeners = start::listeners(config, &poll)?;
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         poll.registry()
             .register(&mut signals, SIGNAL, Interest::READABLE)?;
@@ -133,7 +82,7 @@ impl Server {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let workers = config.callback_url.clone().map(|url| {
             // The waker's pipe outlives the workers: a wake that fails has nobody to wake.
-            Workers::new(worker_settings(config, url), epoch, move || {
+            Workers::new(start::worker_settings(config, url), epoch, move || {
                 let _ = waker.wake();
             })
         });
@@ -285,51 +234,6 @@ impl Server {
         self.unfinished.push(id);
     }
 
-    fn accept_some(&mut self, listener: usize, now: Time) {
-        for _ in 0..ACCEPT_BUDGET {
-            self.listeners[listener].is_unfinished = true;
-            if self.accept_rests_until.is_some() || self.is_full {
-                return;
-            }
-            if self.gateway.counts().connections >= self.max_connections {
-                self.is_full = true;
-                warn!(
-                    "accepting pauses connections={} limit=descriptors",
-                    self.max_connections
-                );
-                return;
-            }
-            let scope = self.listeners[listener].scope;
-            match net::accept(&self.listeners[listener].socket) {
-                Ok(stream) => self.take_in(stream, scope, now),
-                Err(AcceptError::Drained) => {
-                    self.listeners[listener].is_unfinished = false;
-                    return;
-                }
-                Err(AcceptError::One) => {}
-                Err(AcceptError::Exhausted(error)) => {
-                    warn!("accepting pauses error=\"{error}\" limit=descriptors");
-                    self.accept_rests_until = Some(now + ACCEPT_PAUSE);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// One registration for both directions and for life: nothing is re-armed for an event.
-    fn take_in(&mut self, stream: TcpStream, scope: Scope, now: Time) {
-        let id = self.gateway.accept(stream, scope, now);
-        let registry = self.poll.registry();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Some(stream) = self.gateway.io(id)
-            && registry
-                .register(stream, Token(id.index()), interest)
-                .is_err()
-        {
-            self.gateway.broken(id, Broken::Vanished, now);
-        }
-    }
-
     fn take_results(&mut self, now: Time) {
         while let Some(result) = self.workers.as_ref().and_then(Workers::try_result) {
             self.gateway.result(result, now);
@@ -341,25 +245,6 @@ impl Server {
     fn resume_reading(&mut self, now: Time) {
         for id in std::mem::take(&mut self.unfinished) {
             self.read_some(id, true, now);
-        }
-    }
-
-    /// Takes up the accepting that a budget or a lack of descriptors cut short; after slots were
-    /// freed, as that may be what it waited for.
-    fn resume_accepting(&mut self, now: Time) {
-        if self.accept_rests_until.is_some_and(|until| until <= now) {
-            self.accept_rests_until = None;
-        }
-        // Ten per cent below the limit, so that a full house does not accept one at a time.
-        let connections = self.gateway.counts().connections;
-        if self.is_full && connections <= self.max_connections - self.max_connections.div_ceil(10) {
-            self.is_full = false;
-        }
-        for listener in 0..self.listeners.len() {
-            if self.listeners[listener].is_unfinished {
-                self.accept_some(listener, now);
-                self.settle(now);
-            }
         }
     }
 
@@ -475,63 +360,5 @@ impl Server {
             workers.abandon();
         }
         Exit::Drained
-    }
-}
-
-fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, StartError> {
-    let options = SocketOptions::from(&config.limits);
-    let open = |setting, host: Option<&str>, port: u16, scope| {
-        let sockets = net::listen(host, port, options).map_err(|source| StartError::Listen {
-            setting,
-            address: match host {
-                Some(host) if host.contains(':') => format!("[{host}]:{port}"),
-                Some(host) => format!("{host}:{port}"),
-                None => format!("port {port}"),
-            },
-            source,
-        })?;
-        let listener = move |socket| Listener {
-            socket,
-            scope,
-            is_unfinished: false,
-        };
-        Ok::<_, StartError>(sockets.into_iter().map(listener))
-    };
-    let internal = config.internal_listen.as_ref();
-    let scope = match internal {
-        Some(_) => Scope::Public,
-        None => Scope::Whole,
-    };
-    let host = config.host.as_deref();
-    let setting = if host.is_some() { "HOST, PORT" } else { "PORT" };
-    let mut listeners: Vec<Listener> = open(setting, host, config.port, scope)?.collect();
-    if let Some(at) = internal {
-        listeners.extend(open(
-            "INTERNAL_LISTEN",
-            Some(&at.host),
-            at.port,
-            Scope::Internal,
-        )?);
-    }
-    for (at, listener) in listeners.iter_mut().enumerate() {
-        poll.registry().register(
-            &mut listener.socket,
-            Token(LISTENER - at),
-            Interest::READABLE,
-        )?;
-    }
-    Ok(listeners)
-}
-
-fn worker_settings(config: &Config, url: http::Uri) -> workers::Settings {
-    let limits = &config.limits;
-    workers::Settings {
-        url,
-        connect_workers: limits.connect_workers,
-        connect_queue: limits.connect_queue,
-        disconnect_workers: limits.disconnect_workers,
-        disconnect_queue: limits.disconnect_queue,
-        disconnect_timeout: limits.disconnect_timeout,
-        worker_idle: limits.worker_idle,
     }
 }

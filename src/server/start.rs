@@ -1,0 +1,116 @@
+//! What is opened once, before the loop turns, and what can go wrong with it.
+
+use std::fmt;
+use std::io;
+
+use mio::{Interest, Poll, Token};
+
+use super::LISTENER;
+use super::accept::Listener;
+use crate::config::Config;
+use crate::gateway::Scope;
+use crate::net::{self, SocketOptions};
+use crate::workers;
+
+/// Why a gateway could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address could not be listened on.
+    Listen {
+        /// The setting that named it.
+        setting: &'static str,
+        /// The address as configured.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused something that the loop needs.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen {
+                setting,
+                address,
+                source,
+            } if source.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "{setting}: {address} is already in use; stop what listens there or choose another port"
+            ),
+            StartError::Listen {
+                setting,
+                address,
+                source,
+            } => write!(f, "{setting}: cannot listen on {address}: {source}"),
+            StartError::System(source) => write!(f, "the event loop cannot start: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(source: io::Error) -> StartError {
+        StartError::System(source)
+    }
+}
+
+pub(super) fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, StartError> {
+    let options = SocketOptions::from(&config.limits);
+    let open = |setting, host: Option<&str>, port: u16, scope| {
+        let sockets = net::listen(host, port, options).map_err(|source| StartError::Listen {
+            setting,
+            address: match host {
+                Some(host) if host.contains(':') => format!("[{host}]:{port}"),
+                Some(host) => format!("{host}:{port}"),
+                None => format!("port {port}"),
+            },
+            source,
+        })?;
+        let listener = move |socket| Listener {
+            socket,
+            scope,
+            is_unfinished: false,
+        };
+        Ok::<_, StartError>(sockets.into_iter().map(listener))
+    };
+    let internal = config.internal_listen.as_ref();
+    let scope = match internal {
+        Some(_) => Scope::Public,
+        None => Scope::Whole,
+    };
+    let host = config.host.as_deref();
+    let setting = if host.is_some() { "HOST, PORT" } else { "PORT" };
+    let mut listeners: Vec<Listener> = open(setting, host, config.port, scope)?.collect();
+    if let Some(at) = internal {
+        listeners.extend(open(
+            "INTERNAL_LISTEN",
+            Some(&at.host),
+            at.port,
+            Scope::Internal,
+        )?);
+    }
+    for (at, listener) in listeners.iter_mut().enumerate() {
+        poll.registry().register(
+            &mut listener.socket,
+            Token(LISTENER - at),
+            Interest::READABLE,
+        )?;
+    }
+    Ok(listeners)
+}
+
+pub(super) fn worker_settings(config: &Config, url: http::Uri) -> workers::Settings {
+    let limits = &config.limits;
+    workers::Settings {
+        url,
+        connect_workers: limits.connect_workers,
+        connect_queue: limits.connect_queue,
+        disconnect_workers: limits.disconnect_workers,
+        disconnect_queue: limits.disconnect_queue,
+        disconnect_timeout: limits.disconnect_timeout,
+        worker_idle: limits.worker_idle,
+    }
+}
