@@ -215,6 +215,13 @@ impl<S> Gateway<S> {
         self.close(id);
     }
 
+    /// Drops a client that has passed a limit before the answer.
+    pub(super) fn drop_callback(&mut self, id: ConnId, limit: Limit, now: Time) {
+        self.journal.limit(limit, None, now);
+        self.effects.push_back(Effect::Abort(id));
+        self.leave_callback(id, Reason::Error);
+    }
+
     /// Lets go of a callback that is out: if it is not begun it never will be, and if it is, its
     /// answer meets an orphan.
     fn orphan(&mut self, id: ConnId, reason: Reason) {

@@ -460,6 +460,7 @@ impl<S> Gateway<S> {
         if !conn.out.is_empty() && conn.stalled_since + stall <= now {
             return match conn.state {
                 State::Streaming(_) => self.drop_stream(id, Limit::Stall, now),
+                State::AwaitingCallback(_) => self.drop_callback(id, Limit::Stall, now),
                 _ => {
                     self.journal.limit(Limit::Stall, None, now);
                     self.abort(id);

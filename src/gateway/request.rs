@@ -100,9 +100,7 @@ impl<S> Gateway<S> {
                 self.keep(id, rest);
                 let is_over = self.conn(id).is_some_and(|c| c.input.len() > max_discarded);
                 if is_over {
-                    self.journal.limit(Limit::Discarded, None, now);
-                    self.effects.push_back(super::Effect::Abort(id));
-                    self.leave_callback(id, Reason::Error);
+                    self.drop_callback(id, Limit::Discarded, now);
                 }
                 self.check_held(id, now);
             }
