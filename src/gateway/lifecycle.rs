@@ -190,7 +190,8 @@ impl<S> Gateway<S> {
         }
     }
 
-    /// The stream does not open; the connection goes on with what was kept meanwhile.
+    /// The stream does not open; the connection goes on with what was kept meanwhile, but not
+    /// before the effects of this verb: one tick may reject many, and each may send next.
     fn reject(&mut self, id: ConnId, answer: &Answer, now: Time) {
         let Some(conn) = entry(&mut self.conns, id) else {
             return;
@@ -199,7 +200,7 @@ impl<S> Gateway<S> {
             self.streams.remove(awaiting.token);
         }
         self.answer(id, answer, now);
-        self.serve_kept(id, now);
+        self.unserved.push_back((id, now));
         self.settle(id, now);
     }
 

@@ -128,6 +128,8 @@ pub struct Gateway<S> {
     spares: Spares,
     /// At most one: the effects of a send are carried out before the next request is served.
     pending_send: Option<PendingSend>,
+    /// Rejected connections whose kept requests are served once the effects so far are carried out.
+    unserved: VecDeque<(ConnId, Time)>,
     /// Bytes held for all connections.
     held: usize,
     next_job: u64,
@@ -153,6 +155,7 @@ impl<S> Gateway<S> {
             dead: Vec::new(),
             spares: Spares::default(),
             pending_send: None,
+            unserved: VecDeque::new(),
             held: 0,
             next_job: 0,
             connects: 0,
@@ -313,6 +316,12 @@ impl<S> Gateway<S> {
 
     /// What to do next; to be carried out before any other verb than its own consequences.
     pub fn effect(&mut self) -> Option<Effect> {
+        while self.effects.is_empty()
+            && let Some((id, now)) = self.unserved.pop_front()
+        {
+            self.serve_kept(id, now);
+            self.settle(id, now);
+        }
         self.effects.pop_front()
     }
 

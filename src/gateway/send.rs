@@ -39,6 +39,7 @@ impl<S> Gateway<S> {
                 if let Some(conn) = self.conn(publisher) {
                     conn.state = State::Sending;
                 }
+                debug_assert!(self.pending_send.is_none());
                 self.pending_send = Some(PendingSend {
                     publisher,
                     target,
