@@ -190,6 +190,8 @@ pub(super) struct Stream {
     pub(super) next_heartbeat: Time,
     /// Bytes that the client sent although nothing is legal here.
     pub(super) discarded: u32,
+    /// The head and what follows it at once have not yet met the socket.
+    pub(super) is_opening: bool,
 }
 
 impl<S> Conn<S> {

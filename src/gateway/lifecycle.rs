@@ -184,6 +184,7 @@ impl<S> Gateway<S> {
             framing,
             next_heartbeat,
             discarded,
+            is_opening: true,
         });
         if directives.close || awaiting.is_close_buffered {
             self.end_stream(id, Reason::ServerClosed, None, now);

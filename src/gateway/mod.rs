@@ -261,6 +261,7 @@ impl<S> Gateway<S> {
             conn.stalled_since = now;
         }
         self.charge(id);
+        self.settle_opening(id, now);
         self.settle_send(id, true, now);
         self.resume(id, now);
         self.settle(id, now);

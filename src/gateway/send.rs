@@ -188,6 +188,16 @@ impl<S> Gateway<S> {
         self.settle(publisher, now);
     }
 
+    /// An answer's event is tried before it counts against the total, as a send's is.
+    pub(super) fn settle_opening(&mut self, target: ConnId, now: Time) {
+        if let Some(conn) = self.conn(target)
+            && let State::Streaming(stream) = &mut conn.state
+            && std::mem::take(&mut stream.is_opening)
+        {
+            self.drop_if_over_held(target, now);
+        }
+    }
+
     /// Whether what the socket left of an event takes all connections over their total; the stream
     /// that grew is dropped then.
     fn drop_if_over_held(&mut self, target: ConnId, now: Time) -> bool {
