@@ -1,0 +1,287 @@
+//! Every limit of bytes and numbers that the core keeps: the last byte that fits, the first that
+//! does not, and that nobody else is hurt (contract, section 6).
+
+use ssegateway::callback::Reason;
+
+use super::driver::*;
+
+const OK: &str = "200 {\"status\":\"ok\"}";
+const BUFFERED: &str = "200 {\"status\":\"buffered\"}";
+
+/// What the gateway reckons an event of one line to take: its bytes and a chunk's largest frame.
+fn size(data: &str) -> usize {
+    "data: \n\n".len() + data.len() + 20
+}
+
+#[test]
+fn unsent_bytes_of_one_stream() {
+    let big = "x".repeat(1000);
+    let queued = chunk(&big).len();
+    for (max, fits) in [(queued + size("y"), true), (queued + size("y") - 1, false)] {
+        let mut s = Script::with_limits(|limits| limits.max_unsent = max);
+        let (client, job) = s.stream();
+        let (other, its_job) = s.stream();
+        let publisher = s.open();
+        s.takes(client, Takes::Bytes(0));
+        assert_eq!(s.send(publisher, &event_for(&job, &big)), OK);
+        let answer = s.send(publisher, &event_for(&job, "y"));
+        if fits {
+            assert_eq!(answer, OK);
+            s.takes(client, Takes::All);
+            assert_eq!(s.got(client), chunk(&big) + &chunk("y"));
+        } else {
+            assert_eq!(answer, "500 WRITE_FAILED");
+            assert!(s.is_closed(client));
+            assert_eq!(
+                s.did(),
+                [Did::Abort(client), Did::Disconnect(Reason::Error)]
+            );
+        }
+        assert_eq!(s.send(publisher, &event_for(&its_job, "z")), OK);
+        assert_eq!(s.got(other), chunk("z"));
+    }
+}
+
+#[test]
+fn one_event_is_always_taken_by_an_empty_queue() {
+    let mut s = Script::with_limits(|limits| limits.max_unsent = 10);
+    let (client, job) = s.stream();
+    let publisher = s.open();
+    let big = "x".repeat(5000);
+    assert_eq!(s.send(publisher, &event_for(&job, &big)), OK);
+    s.takes(client, Takes::Bytes(100));
+    assert_eq!(s.send(publisher, &event_for(&job, &big)), OK);
+    s.takes(client, Takes::All);
+    assert_eq!(s.got(client), chunk(&big).repeat(2));
+}
+
+#[test]
+fn bytes_of_one_callback_window() {
+    let big = "x".repeat(1000);
+    let held = chunk(&big).len();
+    for (max, fits) in [(held + size("y"), true), (held + size("y") - 1, false)] {
+        let mut s = Script::with_limits(|limits| limits.max_unsent = max);
+        let (client, job) = s.await_callback();
+        let publisher = s.open();
+        assert_eq!(s.send(publisher, &event_for(&job, &big)), BUFFERED);
+        let answer = s.send(publisher, &event_for(&job, "y"));
+        let window = if fits {
+            assert_eq!(answer, BUFFERED);
+            chunk(&big) + &chunk("y")
+        } else {
+            assert_eq!(answer, "503 BUFFER_FULL");
+            chunk(&big)
+        };
+        s.result(&job, accepted());
+        assert_eq!(s.got(client), STREAM_HEAD.to_owned() + &window);
+    }
+}
+
+#[test]
+fn one_event_is_always_taken_by_an_empty_window() {
+    let mut s = Script::with_limits(|limits| limits.max_unsent = 10);
+    let (client, job) = s.await_callback();
+    let publisher = s.open();
+    let big = "x".repeat(5000);
+    assert_eq!(s.send(publisher, &event_for(&job, &big)), BUFFERED);
+    assert_eq!(
+        s.send(publisher, &event_and_close_for(&job, "y")),
+        "503 BUFFER_FULL"
+    );
+    s.result(&job, accepted());
+    let expected = STREAM_HEAD.to_owned() + &chunk(&big);
+    assert_eq!(
+        s.got(client),
+        expected,
+        "nothing was stored, no close either"
+    );
+}
+
+#[test]
+fn all_bytes_held_and_a_body_that_would_grow_them() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let body = "x".repeat(1500);
+    let half = format!(
+        "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 1600\r\n\r\n{}",
+        &body[..900]
+    );
+    let (one, two, three) = (s.open(), s.open(), s.open());
+    s.bytes(one, &half);
+    s.bytes(two, &half);
+    s.bytes(three, &half);
+    assert_eq!(s.answers(three), "503 OVERLOADED close Retry-After=5");
+    assert_eq!(s.did(), [Did::Fin(three)]);
+    s.bytes(one, "x".repeat(700));
+    assert_eq!(
+        s.answers(one),
+        "400 INVALID_JSON",
+        "who held already goes on"
+    );
+    s.bytes(two, "x".repeat(700));
+    assert_eq!(s.answers(two), "400 INVALID_JSON");
+}
+
+#[test]
+fn all_bytes_held_and_a_window_that_would_grow_them() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let (client, job) = s.await_callback();
+    let publisher = s.open();
+    let big = "x".repeat(1500);
+    assert_eq!(s.send(publisher, &event_for(&job, &big)), BUFFERED);
+    let rest = 2000 - chunk(&big).len() - size("");
+    assert_eq!(
+        s.send(publisher, &event_for(&job, &"y".repeat(rest + 1))),
+        "503 BUFFER_FULL"
+    );
+    let fits = "y".repeat(rest);
+    assert_eq!(s.send(publisher, &event_for(&job, &fits)), BUFFERED);
+    s.result(&job, accepted());
+    let expected = STREAM_HEAD.to_owned() + &chunk(&big) + &chunk(&fits);
+    assert_eq!(s.got(client), expected);
+}
+
+#[test]
+fn all_bytes_held_and_a_stream_that_would_grow_them() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let (slow, job) = s.stream();
+    let (slower, its_job) = s.stream();
+    let publisher = s.open();
+    s.takes(slow, Takes::Bytes(0));
+    s.takes(slower, Takes::Bytes(0));
+    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(1000))), OK);
+    assert_eq!(s.send(publisher, &event_for(&its_job, "y")), OK);
+    assert_eq!(
+        s.send(publisher, &event_for(&its_job, &"y".repeat(1000))),
+        "500 WRITE_FAILED"
+    );
+    assert!(s.is_closed(slower) && !s.is_closed(slow));
+    let expected = [Did::Abort(slower), Did::Disconnect(Reason::Error)];
+    assert_eq!(s.did(), expected);
+    // An empty queue takes the event; what its socket leaves of it is too much.
+    let (third, its_job) = s.stream();
+    s.takes(third, Takes::Bytes(100));
+    assert_eq!(
+        s.send(publisher, &event_for(&its_job, &"z".repeat(1500))),
+        "500 WRITE_FAILED"
+    );
+    assert!(s.is_closed(third) && !s.is_closed(slow));
+}
+
+#[test]
+fn an_answer_that_directs_more_than_all_may_hold() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let (client, job) = s.await_callback();
+    s.takes(client, Takes::Bytes(100));
+    s.did();
+    s.result(&job, directing(Some(("", &"x".repeat(3000))), false));
+    assert!(s.is_closed(client));
+    assert_eq!(
+        s.did(),
+        [Did::Abort(client), Did::Disconnect(Reason::Error)]
+    );
+}
+
+#[test]
+fn unread_answers_pause_a_publisher_until_it_reads() {
+    let mut s = Script::new();
+    let publisher = s.open();
+    s.bytes(publisher, HEALTH);
+    let one = s.got(publisher).len();
+    s.takes(publisher, Takes::Bytes(0));
+    let until_pause = 64 * 1024 / one + 1;
+    s.bytes(publisher, HEALTH.repeat(until_pause - 1));
+    assert!(s.gw.wants_input(publisher));
+    s.bytes(publisher, HEALTH.repeat(4));
+    assert!(!s.gw.wants_input(publisher));
+    s.takes(publisher, Takes::Bytes(one));
+    assert!(!s.gw.wants_input(publisher));
+    assert_eq!(s.did(), []);
+    s.takes(publisher, Takes::Bytes(33 * 1024));
+    assert!(s.gw.wants_input(publisher));
+    assert_eq!(s.did(), [Did::Read(publisher)]);
+    s.takes(publisher, Takes::All);
+    let expected = vec![OK; until_pause + 3].join(" | ");
+    assert_eq!(s.answers(publisher), expected);
+}
+
+#[test]
+fn a_paused_publishers_sends_wait_with_it() {
+    let mut s = Script::new();
+    let (client, job) = s.stream();
+    let publisher = s.open();
+    s.takes(publisher, Takes::Bytes(0));
+    s.bytes(publisher, HEALTH.repeat(600) + &post(&event_for(&job, "x")));
+    assert_eq!(s.got(client), "");
+    s.takes(publisher, Takes::All);
+    assert_eq!(s.got(client), chunk("x"));
+    s.bytes(publisher, post(&event_for(&job, "y")));
+    assert_eq!(s.got(client), chunk("y"));
+}
+
+#[test]
+fn bytes_behind_a_streams_request_are_discarded_up_to_a_limit() {
+    let mut s = Script::new();
+    let (client, _) = s.stream();
+    s.bytes(client, vec![b'x'; 64 * 1024]);
+    assert_eq!(s.did(), []);
+    s.bytes(client, "x");
+    assert!(s.is_closed(client));
+    assert_eq!(
+        s.did(),
+        [Did::Abort(client), Did::Disconnect(Reason::Error)]
+    );
+}
+
+#[test]
+fn bytes_during_the_callback_count_too() {
+    let mut s = Script::new();
+    let (client, job) = s.await_callback();
+    s.bytes(client, vec![b'x'; 40 * 1024]);
+    s.result(&job, accepted());
+    s.bytes(client, vec![b'x'; 24 * 1024]);
+    assert!(!s.is_closed(client));
+    s.bytes(client, "x");
+    assert!(s.is_closed(client));
+
+    let (client, job) = s.await_callback();
+    s.did();
+    s.bytes(client, vec![b'x'; 64 * 1024]);
+    assert_eq!(s.did(), []);
+    s.bytes(client, "x");
+    assert!(s.is_closed(client));
+    assert_eq!(s.did(), [Did::Abort(client), Did::Withdraw(job.id)]);
+    s.result(&job, accepted());
+    assert_eq!(s.did(), [Did::Disconnect(Reason::Error)]);
+}
+
+#[test]
+fn lingering_discards_a_mebibyte() {
+    let mut s = Script::new();
+    let client = s.open();
+    s.bytes(client, "bad\r\n\r\n");
+    assert_eq!(s.answers(client), "400 BAD_REQUEST close");
+    for _ in 0..64 {
+        s.bytes(client, vec![b'x'; 16 * 1024]);
+        assert!(!s.is_closed(client));
+    }
+    s.bytes(client, "x");
+    assert!(s.is_closed(client));
+}
+
+#[test]
+fn streams_are_counted_while_they_await_and_while_they_are_open() {
+    let mut s = Script::with_limits(|limits| limits.max_streams = 2);
+    let (one, _) = s.stream();
+    let (two, job) = s.await_callback();
+    let third = s.open();
+    s.bytes(third, GET);
+    assert_eq!(s.answers(third), "503 OVERLOADED close Retry-After=5");
+    let publisher = s.open();
+    s.bytes(publisher, HEALTH);
+    assert_eq!(s.answers(publisher), OK);
+    assert_eq!(s.send(publisher, &event_for(&job, "x")), BUFFERED);
+    s.eof(one);
+    s.eof(two);
+    s.stream();
+    s.stream();
+}

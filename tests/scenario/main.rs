@@ -1,0 +1,12 @@
+//! The core by script: what happens in, bytes and effects out, every row of the state machine and
+//! every limit, on a clock that the test moves.
+
+mod driver;
+
+mod http;
+mod lifecycle;
+mod limits;
+mod sends;
+mod shutdown;
+mod streams;
+mod timeouts;

@@ -1,0 +1,225 @@
+//! Every time of the contract's section 6 that the core keeps, a moment before and a moment after.
+
+use std::time::Duration;
+
+use ssegateway::callback::Reason;
+use ssegateway::gateway::ConnId;
+
+use super::driver::*;
+
+/// No timer is later than this behind its deadline.
+const LATE: Duration = Duration::from_millis(50);
+
+/// Lets time pass up to a deadline at which nothing may have happened, and over it.
+fn up_to_and_over(s: &mut Script, deadline: Duration, happened: impl Fn(&mut Script) -> bool) {
+    s.pass(deadline - Duration::from_millis(1));
+    assert!(!happened(s), "early");
+    s.pass(Duration::from_millis(1) + LATE);
+    assert!(happened(s), "late");
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn silence_on_a_new_connection() {
+    let mut s = Script::new();
+    let client = s.open();
+    up_to_and_over(&mut s, secs(20), |s| s.is_closed(client));
+    assert_eq!((s.got(client), s.did()), (String::new(), vec![]));
+}
+
+#[test]
+fn silence_between_requests() {
+    let mut s = Script::new();
+    let client = s.open();
+    s.pass(secs(19));
+    s.bytes(client, HEALTH);
+    up_to_and_over(&mut s, secs(75), |s| s.is_closed(client));
+    assert_eq!(s.answers(client), "200 {\"status\":\"ok\"}");
+    assert_eq!(s.did(), []);
+}
+
+#[test]
+fn a_request_has_ten_seconds_from_its_first_byte() {
+    let incomplete = [
+        "G",
+        "GET / HTTP/1.1\r\nHost: h\r\n",
+        "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n{",
+        "POST /internal/send HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+        "POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n",
+    ];
+    for text in incomplete {
+        let mut s = Script::new();
+        let client = s.open();
+        s.pass(secs(15));
+        let (first, rest) = text.split_at(1);
+        s.bytes(client, first);
+        s.pass(secs(5));
+        s.bytes(client, rest);
+        up_to_and_over(&mut s, secs(5), |s| s.did().contains(&Did::Fin(client)));
+        assert_eq!(s.answers(client), "408 REQUEST_TIMEOUT close", "{text}");
+    }
+}
+
+#[test]
+fn a_drip_of_bytes_does_not_stretch_the_ten_seconds() {
+    let mut s = Script::new();
+    let client = s.open();
+    for byte in "GET /aaaaaaaa".bytes().take(10) {
+        s.bytes(client, [byte]);
+        s.pass(Duration::from_millis(1_006));
+    }
+    assert_eq!(s.answers(client), "408 REQUEST_TIMEOUT close");
+}
+
+#[test]
+fn each_request_of_a_connection_has_its_own_ten_seconds() {
+    let mut s = Script::new();
+    let client = s.open();
+    for _ in 0..5 {
+        let (first, rest) = HEALTH.split_at(9);
+        s.bytes(client, first);
+        s.pass(secs(9));
+        s.bytes(client, rest);
+        assert_eq!(s.answers(client), "200 {\"status\":\"ok\"}");
+    }
+}
+
+#[test]
+fn the_time_of_a_request_behind_another_starts_with_its_own_first_byte() {
+    let mut s = Script::new();
+    let client = s.open();
+    s.bytes(client, &HEALTH[..9]);
+    s.pass(secs(9));
+    s.bytes(client, format!("{}GET", &HEALTH[9..]));
+    assert_eq!(s.answers(client), "200 {\"status\":\"ok\"}");
+    up_to_and_over(&mut s, secs(10), |s| s.did().contains(&Did::Fin(client)));
+}
+
+#[test]
+fn a_connect_has_five_seconds_from_the_request_on() {
+    let mut s = Script::new();
+    let (client, job) = s.await_callback();
+    s.did();
+    up_to_and_over(&mut s, secs(5), |s| {
+        s.did().contains(&Did::Withdraw(job.id))
+    });
+    assert_eq!(s.answers(client), "504 GATEWAY_TIMEOUT");
+}
+
+#[test]
+fn a_stream_whose_reader_makes_no_progress() {
+    let mut s = Script::new();
+    let (client, job) = s.stream();
+    let publisher = s.open();
+    s.takes(client, Takes::Bytes(0));
+    s.send(publisher, &event_for(&job, "x"));
+    up_to_and_over(&mut s, secs(30), |s| s.is_closed(client));
+    assert_eq!(
+        s.did(),
+        [Did::Abort(client), Did::Disconnect(Reason::Error)]
+    );
+}
+
+#[test]
+fn one_byte_of_progress_is_progress() {
+    let mut s = Script::new();
+    let (client, job) = s.stream();
+    let publisher = s.open();
+    s.takes(client, Takes::Bytes(0));
+    s.send(publisher, &event_for(&job, "x"));
+    for _ in 0..4 {
+        s.pass(secs(29));
+        s.takes(client, Takes::Bytes(1));
+        s.send(publisher, &format!("{{\"token\":\"{}\"}}", job.token));
+    }
+    assert!(!s.is_closed(client));
+    s.pass(secs(29));
+    assert!(!s.is_closed(client));
+    s.pass(secs(2));
+    assert!(s.is_closed(client));
+}
+
+#[test]
+fn a_stall_counts_from_the_first_unsent_byte_not_from_the_last_write() {
+    let mut s = Script::new();
+    let (client, job) = s.stream();
+    let publisher = s.open();
+    s.pass(Duration::from_millis(14_000));
+    s.takes(client, Takes::Bytes(0));
+    s.send(publisher, &event_for(&job, "x"));
+    up_to_and_over(&mut s, secs(30), |s| s.is_closed(client));
+}
+
+#[test]
+fn a_reader_of_an_answer_that_makes_no_progress() {
+    type Begin = fn(&mut Script, ConnId);
+    let table: [Begin; 3] = [
+        |s, id| s.bytes(id, HEALTH),
+        |s, id| s.bytes(id, "bad\r\n\r\n"),
+        |s, id| s.bytes(id, HEALTH.repeat(1000)),
+    ];
+    for begin in table {
+        let mut s = Script::new();
+        let client = s.open();
+        s.takes(client, Takes::Bytes(0));
+        begin(&mut s, client);
+        up_to_and_over(&mut s, secs(30), |s| s.is_closed(client));
+        assert_eq!(s.did(), [Did::Abort(client)]);
+    }
+}
+
+#[test]
+fn a_closed_stream_that_is_not_read_to_its_end() {
+    let mut s = Script::new();
+    let (client, job) = s.stream();
+    let publisher = s.open();
+    s.takes(client, Takes::Bytes(0));
+    s.send(publisher, &close_for(&job));
+    assert_eq!(s.did(), [Did::Disconnect(Reason::ServerClosed)]);
+    up_to_and_over(&mut s, secs(30), |s| s.is_closed(client));
+    assert_eq!(s.did(), [Did::Abort(client)]);
+}
+
+#[test]
+fn lingering_lasts_two_seconds() {
+    let mut s = Script::new();
+    let client = s.open();
+    s.bytes(client, "bad\r\n\r\n");
+    assert_eq!(s.answers(client), "400 BAD_REQUEST close");
+    assert_eq!(s.did(), [Did::Fin(client)]);
+    s.pass(secs(1));
+    s.bytes(client, "more");
+    up_to_and_over(&mut s, secs(1), |s| s.is_closed(client));
+    assert_eq!(s.did(), []);
+}
+
+#[test]
+fn a_paused_publisher_is_not_timed() {
+    let mut s = Script::new();
+    let publisher = s.open();
+    s.takes(publisher, Takes::Bytes(0));
+    s.bytes(publisher, HEALTH.repeat(600) + "GET");
+    assert!(!s.gw.wants_input(publisher));
+    s.pass(secs(25));
+    s.takes(publisher, Takes::All);
+    s.pass(secs(9));
+    s.bytes(publisher, &HEALTH[3..]);
+    let expected = vec!["200 {\"status\":\"ok\"}"; 601].join(" | ");
+    assert_eq!(s.answers(publisher), expected);
+}
+
+#[test]
+fn an_empty_gateway_has_no_deadline() {
+    let mut s = Script::new();
+    assert_eq!(s.gw.deadline(), None);
+    let (client, job) = s.stream();
+    let (lost, _) = s.await_callback();
+    s.eof(client);
+    s.broken(lost, ssegateway::gateway::Broken::Reset);
+    s.result(&job, accepted());
+    s.jump(secs(3_600));
+    assert_eq!(s.gw.deadline(), None);
+}
