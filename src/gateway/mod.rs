@@ -5,6 +5,7 @@
 //! shell keeps with a connection: the core stores it and cannot touch it.
 
 mod conn;
+mod deadlines;
 mod facts;
 mod invariants;
 mod journal;
@@ -29,13 +30,9 @@ use crate::wheel::{Tick, Wheel};
 
 pub use conn::Scope;
 use conn::{Conn, PendingSend, State};
-use journal::{Journal, Limit};
+use journal::Journal;
 use lifecycle::Orphan;
 use tokens::TokenIndex;
-
-/// Timers that are looked at in one [`Gateway::tick`]; the rest waits for the next turn, so that a
-/// storm of heartbeats cannot keep sends waiting.
-const EXPIRY_BUDGET: usize = 1024;
 
 /// How long a connection is read and discarded behind its last answer (contract, section 7).
 const LINGER: Duration = Duration::from_secs(2);
@@ -291,18 +288,6 @@ impl<S> Gateway<S> {
         }
     }
 
-    /// Time has passed; true when more timers are due than one call looks at.
-    pub fn tick(&mut self, now: Time) -> bool {
-        let mut due = std::mem::take(&mut self.due);
-        let is_more = self.wheel.expire(now, EXPIRY_BUDGET, &mut due);
-        for (id, tick) in due.drain(..) {
-            self.expired(id, tick, now);
-        }
-        self.due = due;
-        self.journal.tick(now);
-        is_more
-    }
-
     /// The process is to end: streams end cleanly, no new one is opened.
     pub fn shutdown(&mut self, now: Time) {
         self.is_draining = true;
@@ -355,6 +340,18 @@ impl<S> Gateway<S> {
     pub fn wants_input(&mut self, id: ConnId) -> bool {
         self.conn(id)
             .is_some_and(|conn| !conn.is_paused && !conn.is_eof)
+    }
+
+    /// Ends the patience with connections that are over but for their peer's FIN; to be called when
+    /// descriptors run short. True if that closed any.
+    pub fn shed(&mut self) -> bool {
+        let is_over = |conn: &Conn<S>| matches!(conn.state, State::Lingering { .. });
+        let is_lingering = |id: &ConnId| self.conns.get(id.index()).is_some_and(is_over);
+        let lingering: Vec<ConnId> = self.ids().filter(is_lingering).collect();
+        for id in &lingering {
+            self.close(*id);
+        }
+        !lingering.is_empty()
     }
 
     /// Frees the slots of closed connections and drops what the shell kept there. To be called
@@ -445,48 +442,6 @@ impl<S> Gateway<S> {
     fn abort(&mut self, id: ConnId) {
         self.effects.push_back(Effect::Abort(id));
         self.close(id);
-    }
-
-    /// A timer fired: acts if it is the one that counts and its deadline has come.
-    fn expired(&mut self, id: ConnId, tick: Tick, now: Time) {
-        let Some(conn) = entry(&mut self.conns, id) else {
-            return;
-        };
-        if conn.armed != tick || conn.is_closed() {
-            return;
-        }
-        conn.armed = Tick::NEVER;
-        if conn.deadline(&self.settings.limits) <= now {
-            self.deadline_met(id, now);
-        }
-        self.settle(id, now);
-    }
-
-    fn deadline_met(&mut self, id: ConnId, now: Time) {
-        let stall = self.settings.limits.stall_timeout;
-        let Some(conn) = self.conn(id) else {
-            return;
-        };
-        if !conn.out.is_empty() && conn.stalled_since + stall <= now {
-            return match conn.state {
-                State::Streaming(_) => self.drop_stream(id, Limit::Stall, now),
-                State::AwaitingCallback(_) => self.drop_callback(id, Limit::Stall, now),
-                _ => {
-                    self.journal.limit(Limit::Stall, None, now);
-                    self.abort(id);
-                }
-            };
-        }
-        match &conn.state {
-            State::Reading {
-                is_begun: false, ..
-            } => self.close(id),
-            State::Reading { .. } | State::ReadingBody(_) => self.request_timed_out(id, now),
-            State::AwaitingCallback(_) => self.callback_timed_out(id, now),
-            State::Streaming(_) => self.beat(id, now),
-            State::Lingering { .. } => self.close(id),
-            State::Sending | State::Finishing { .. } | State::Closed => {}
-        }
     }
 
     /// A connection that is not closed.

@@ -31,7 +31,8 @@ impl Server {
             if self.accept_rests_until.is_some() || self.is_full {
                 return;
             }
-            if self.gateway.counts().connections >= self.max_connections {
+            // Who is only waited for to go must not keep a health check waiting.
+            if self.gateway.counts().connections >= self.max_connections && !self.gateway.shed() {
                 self.is_full = true;
                 warn!(
                     "accepting pauses connections={} limit=descriptors",

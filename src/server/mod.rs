@@ -140,6 +140,7 @@ impl Server {
             self.resume_reading(now);
             self.gateway.reap();
             self.resume_accepting(now);
+            self.gateway.reap();
             if self.is_over(now) {
                 return Ok(self.end());
             }
