@@ -197,6 +197,17 @@ fn lingering_lasts_two_seconds() {
 }
 
 #[test]
+fn shedding_closes_who_lingers_and_nobody_else() {
+    let mut s = Script::new();
+    let (refused, idle) = (s.open(), s.open());
+    s.bytes(refused, "bad\r\n\r\n");
+    assert!(!s.is_closed(refused));
+    assert!(s.gw.shed());
+    assert!(s.is_closed(refused) && !s.is_closed(idle));
+    assert!(!s.gw.shed());
+}
+
+#[test]
 fn a_paused_publisher_is_not_timed() {
     let mut s = Script::new();
     let publisher = s.open();
