@@ -345,8 +345,9 @@ impl<S> Gateway<S> {
 
     /// Answers with one of the contract's errors.
     pub(super) fn answer(&mut self, id: ConnId, answer: &Answer, now: Time) {
-        let (message, code) = (answer.message, answer.code);
-        let json = format!("{{\"error\":{{\"message\":\"{message}\",\"code\":\"{code}\"}}}}");
+        let (message, detail, code) = (answer.message, answer.detail, answer.code);
+        let json =
+            format!("{{\"error\":{{\"message\":\"{message}{detail}\",\"code\":\"{code}\"}}}}");
         self.answer_with(id, answer.status, answer.fields, &json, answer.is_last, now);
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Answer {
     pub(super) code: &'static str,
     /// For people; plain text that JSON need not escape.
     pub(super) message: &'static str,
+    /// What exactly, behind the message; the same kind of text.
+    pub(super) detail: &'static str,
     /// Further header lines, each with its line end.
     pub(super) fields: &'static str,
     /// The connection ends with it, whatever the client wishes.
@@ -38,6 +40,7 @@ impl Answer {
             status,
             code,
             message,
+            detail: "",
             fields: "",
             is_last: false,
         }
@@ -160,9 +163,10 @@ pub(super) fn rejection(status: u16) -> Answer {
 pub(super) fn framing_error(error: crate::http::head::FramingError) -> Answer {
     use crate::http::head::FramingError;
     match error {
-        FramingError::BadRequest(_) => {
-            Answer::new(400, "BAD_REQUEST", "The request is not well-formed HTTP.")
-        }
+        FramingError::BadRequest(what) => Answer {
+            detail: what,
+            ..Answer::new(400, "BAD_REQUEST", "The request is not well-formed HTTP: ")
+        },
         FramingError::ContentTooLarge => Answer::new(
             413,
             "CONTENT_TOO_LARGE",

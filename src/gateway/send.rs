@@ -215,6 +215,7 @@ fn bad_request(error: SendError) -> Answer {
         status: 400,
         code: error.code(),
         message: error.message(),
+        detail: "",
         fields: "",
         is_last: false,
     }
