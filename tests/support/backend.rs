@@ -1,0 +1,415 @@
+//! A backend that is held by gates: it answers a callback when the test says so, or by itself as
+//! the test has told it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::Value;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::{Ledger, Port, Shared};
+
+/// What the backend does by itself with each callback, before the test sees it.
+type Habit = Box<dyn Fn(&Callback) + Send + Sync>;
+
+/// A backend on the loopback interface; the port is its own even while nobody listens.
+pub struct Backend {
+    port: Port,
+    common: Arc<Common>,
+    acceptor: Option<(Arc<TcpListener>, JoinHandle<()>)>,
+}
+
+struct Common {
+    habit: Habit,
+    ledger: Ledger,
+    arrived: Shared<VecDeque<Callback>>,
+    wires: Shared<Vec<Arc<Wire>>>,
+}
+
+/// One connection from the gateway.
+struct Wire {
+    number: usize,
+    stream: Mutex<Option<TcpStream>>,
+    is_ended: Shared<bool>,
+}
+
+impl Backend {
+    /// Answers nothing by itself.
+    pub fn start() -> Backend {
+        Backend::with(|_| {})
+    }
+
+    /// Answers every callback 200 with an empty body.
+    pub fn accepting() -> Backend {
+        Backend::with(|callback| callback.answer(200, ""))
+    }
+
+    /// Does this with every callback, each connection on a thread of its own; what it leaves
+    /// unanswered is the test's.
+    pub fn with(habit: impl Fn(&Callback) + Send + Sync + 'static) -> Backend {
+        let mut backend = Backend::refusing(habit);
+        backend.listen();
+        backend
+    }
+
+    /// Not listening yet: connections are refused.
+    pub fn refusing(habit: impl Fn(&Callback) + Send + Sync + 'static) -> Backend {
+        Backend {
+            port: Port::reserve_local(),
+            common: Arc::new(Common {
+                habit: Box::new(habit),
+                ledger: Ledger::default(),
+                arrived: Shared::default(),
+                wires: Shared::default(),
+            }),
+            acceptor: None,
+        }
+    }
+
+    /// Starts to listen, the first time or again.
+    pub fn listen(&mut self) {
+        let socket =
+            Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        socket.set_reuse_address(true).expect("an option");
+        socket.bind(&self.address().into()).expect("the own port");
+        socket.listen(1024).expect("a listener");
+        let listener = Arc::new(TcpListener::from(socket));
+        let (accepting, common) = (Arc::clone(&listener), Arc::clone(&self.common));
+        let thread = thread::spawn(move || {
+            while let Ok((stream, _)) = accepting.accept() {
+                let common = Arc::clone(&common);
+                let wire = common.enter(&stream);
+                thread::spawn(move || common.serve(stream, &wire));
+            }
+        });
+        self.acceptor = Some((listener, thread));
+    }
+
+    /// Stops listening; connections that there are stay.
+    pub fn stop_listening(&mut self) {
+        if let Some((listener, thread)) = self.acceptor.take() {
+            SockRef::from(&*listener)
+                .shutdown(Shutdown::Both)
+                .expect("a listener");
+            thread.join().expect("no panic");
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/callback", self.address())
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.common.ledger
+    }
+
+    /// See [`Ledger::assert_balanced`].
+    #[track_caller]
+    pub fn assert_balanced(&self) {
+        self.common.ledger.assert_balanced();
+    }
+
+    // ---- callbacks that arrived ----
+
+    /// The next callback of any kind.
+    #[track_caller]
+    pub fn next(&self) -> Callback {
+        self.next_where("callback", |_| true)
+    }
+
+    #[track_caller]
+    pub fn next_connect(&self) -> Callback {
+        self.next_where("connect callback", Callback::is_connect)
+    }
+
+    /// The next connect callback for this request target.
+    #[track_caller]
+    pub fn next_connect_of(&self, url: &str) -> Callback {
+        self.next_where(&format!("connect callback of {url}"), |callback| {
+            callback.is_connect() && callback.url() == url
+        })
+    }
+
+    #[track_caller]
+    pub fn next_disconnect(&self) -> Callback {
+        self.next_where("disconnect callback", |callback| !callback.is_connect())
+    }
+
+    /// The next disconnect callback for this token.
+    #[track_caller]
+    pub fn next_disconnect_of(&self, token: &str) -> Callback {
+        self.next_where(&format!("disconnect callback of {token}"), |callback| {
+            !callback.is_connect() && callback.token() == token
+        })
+    }
+
+    /// Takes the first callback that `wanted` accepts; those before it stay.
+    #[track_caller]
+    pub fn next_where(&self, what: &str, wanted: impl Fn(&Callback) -> bool) -> Callback {
+        let arrived = &self.common.arrived;
+        let found = arrived.wait(|queue| {
+            let at = queue.iter().position(&wanted)?;
+            queue.remove(at)
+        });
+        found.unwrap_or_else(|| panic!("no {what}; there are {:?}", arrived.look(listed)))
+    }
+
+    /// Callbacks that arrived and were not taken.
+    pub fn waiting(&self) -> usize {
+        self.common.arrived.look(VecDeque::len)
+    }
+
+    /// Nothing has arrived that was not taken. Says nothing of what is on its way: something that
+    /// would come later must have been waited for.
+    #[track_caller]
+    pub fn assert_idle(&self) {
+        let arrived = self.common.arrived.look(listed);
+        assert!(arrived.is_empty(), "unexpected: {arrived:?}");
+    }
+
+    // ---- connections ----
+
+    /// Connections that were made so far.
+    pub fn connections(&self) -> usize {
+        self.common.wires.look(Vec::len)
+    }
+
+    /// Waits until the connection with this number has ended.
+    #[track_caller]
+    pub fn wait_ended(&self, connection: usize) {
+        let wire = self
+            .common
+            .wires
+            .look(|wires| Arc::clone(&wires[connection]));
+        let ended = wire.is_ended.wait(|is_ended| is_ended.then_some(()));
+        assert!(ended.is_some(), "connection {connection} is still open");
+    }
+}
+
+fn listed(queue: &VecDeque<Callback>) -> Vec<String> {
+    queue.iter().map(Callback::text).collect()
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.stop_listening();
+        self.common.wires.look(|wires| {
+            for wire in wires {
+                wire.end(false);
+            }
+        });
+        let violations = self.ledger().violations();
+        if !thread::panicking() {
+            assert!(violations.is_empty(), "{violations:?}");
+        }
+    }
+}
+
+impl Common {
+    fn enter(&self, stream: &TcpStream) -> Arc<Wire> {
+        let own = stream.try_clone().expect("a descriptor");
+        self.wires.change(|wires| {
+            let wire = Arc::new(Wire {
+                number: wires.len(),
+                stream: Mutex::new(Some(own)),
+                is_ended: Shared::new(false),
+            });
+            wires.push(Arc::clone(&wire));
+            wire
+        })
+    }
+
+    fn serve(self: Arc<Self>, mut stream: TcpStream, wire: &Arc<Wire>) {
+        let mut bytes = Vec::new();
+        while let Some((head, body)) = read_request(&mut stream, &mut bytes) {
+            let callback = Callback {
+                connection: wire.number,
+                head,
+                json: serde_json::from_slice(&body).unwrap_or_default(),
+                body,
+                is_answered: AtomicBool::new(false),
+                wire: Arc::clone(wire),
+                common: Arc::clone(&self),
+            };
+            if callback.json["action"] == "disconnect" {
+                self.ledger.disconnect(&callback.token(), callback.reason());
+            }
+            (self.habit)(&callback);
+            self.arrived.change(|queue| queue.push_back(callback));
+        }
+        wire.stream().take();
+        wire.is_ended.change(|is_ended| *is_ended = true);
+    }
+}
+
+/// Reads until a head and the body that its Content-Length announces are there; `None` at the
+/// connection's end.
+fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+    let mut room = [0; 4096];
+    loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end + 4]).into_owned();
+            let length = head.to_ascii_lowercase().lines().find_map(|line| {
+                let value = line.strip_prefix("content-length:")?;
+                value.trim().parse::<usize>().ok()
+            });
+            let total = end + 4 + length.unwrap_or(0);
+            if bytes.len() >= total {
+                let body = bytes[end + 4..total].to_vec();
+                bytes.drain(..total);
+                return Some((head, body));
+            }
+        }
+        match stream.read(&mut room) {
+            Ok(n @ 1..) => bytes.extend_from_slice(&room[..n]),
+            _ => return None,
+        }
+    }
+}
+
+impl Wire {
+    fn stream(&self) -> std::sync::MutexGuard<'_, Option<TcpStream>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// False when the connection is gone.
+    fn write(&self, bytes: &[u8]) -> bool {
+        match self.stream().as_mut() {
+            Some(stream) => stream.write_all(bytes).is_ok(),
+            None => false,
+        }
+    }
+
+    fn end(&self, is_reset: bool) {
+        let Some(stream) = self.stream().take() else {
+            return;
+        };
+        // Errors mean that the gateway has ended it first.
+        if is_reset {
+            // The reading thread holds the other descriptor. Shutting down the reading side sends
+            // nothing and wakes it; the last close then sends the reset.
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            let _ = stream.shutdown(Shutdown::Read);
+        } else {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// One request of the gateway, and the way to answer it.
+pub struct Callback {
+    /// The number of its connection, in the order in which they were made.
+    pub connection: usize,
+    /// Request line and fields with the empty line.
+    pub head: String,
+    pub body: Vec<u8>,
+    /// The body's JSON; null when it is none.
+    pub json: Value,
+    is_answered: AtomicBool,
+    wire: Arc<Wire>,
+    common: Arc<Common>,
+}
+
+impl Callback {
+    pub fn is_connect(&self) -> bool {
+        self.json["action"] == "connect"
+    }
+
+    pub fn token(&self) -> String {
+        self.json["token"].as_str().unwrap_or("").to_owned()
+    }
+
+    pub fn reason(&self) -> &str {
+        self.json["reason"].as_str().unwrap_or("")
+    }
+
+    pub fn url(&self) -> &str {
+        self.json["request"]["url"].as_str().unwrap_or("")
+    }
+
+    /// The body as it came.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A field of the gateway's own request.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub fn is_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Acquire)
+    }
+
+    /// A whole answer; the connection is kept.
+    pub fn answer(&self, status: u16, body: &str) {
+        self.answer_with(status, "", body.as_bytes());
+    }
+
+    /// A whole answer with further fields, each with its line end.
+    pub fn answer_with(&self, status: u16, fields: &str, body: &[u8]) {
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\n{fields}\r\n");
+        if matches!(status, 200..=299) {
+            self.note_accepted();
+        }
+        self.write(&[head.as_bytes(), body].concat());
+    }
+
+    /// These bytes, whatever they are. The ledger does not know what they mean.
+    pub fn write(&self, bytes: &[u8]) -> bool {
+        self.is_answered.store(true, Ordering::Release);
+        self.wire.write(bytes)
+    }
+
+    /// Tells the ledger that a 2xx answer is about to be written.
+    pub fn note_accepted(&self) {
+        if self.is_connect() {
+            self.common.ledger.accept(&self.token());
+        }
+    }
+
+    /// Ends the connection with a FIN.
+    pub fn close(&self) {
+        self.note_lost();
+        self.wire.end(false);
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(&self) {
+        self.note_lost();
+        self.wire.end(true);
+    }
+
+    fn note_lost(&self) {
+        if !self.is_connect() && !self.is_answered() {
+            self.common.ledger.lose(&self.token());
+        }
+    }
+
+    /// Waits until the gateway has ended the connection.
+    #[track_caller]
+    pub fn wait_ended(&self) {
+        let ended = self.wire.is_ended.wait(|is_ended| is_ended.then_some(()));
+        assert!(ended.is_some(), "the connection is still open");
+    }
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Callback({}, {})", self.connection, self.text())
+    }
+}

@@ -1,0 +1,231 @@
+//! The gateway as a process: settings, log, signals, exit.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use super::{Backend, Client, Port, Shared};
+
+/// One line of the gateway's output.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// It came on standard error.
+    pub is_error: bool,
+    pub text: String,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    lines: Vec<Line>,
+    /// How many of the two streams have ended; both have when the process is gone.
+    ended: usize,
+}
+
+impl Output {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for line in &self.lines {
+            let stream = if line.is_error { "err" } else { "out" };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {stream}: {}", line.text);
+        }
+        text
+    }
+}
+
+/// How a gateway is to be started. The environment holds what is set here and nothing else.
+pub struct Builder {
+    command: Command,
+    port: Port,
+}
+
+impl Builder {
+    fn new() -> Builder {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ssegateway"));
+        let port = Port::reserve();
+        command.env_clear().env("PORT", port.number().to_string());
+        Builder { command, port }
+    }
+
+    pub fn backend(self, backend: &Backend) -> Builder {
+        self.env("CALLBACK_URL", &backend.url())
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Builder {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn flag(mut self, flag: &str, value: &str) -> Builder {
+        self.command.arg(flag).arg(value);
+        self
+    }
+
+    /// The port that it is going to listen on.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Starts it without waiting for anything.
+    pub fn spawn(mut self) -> Gateway {
+        let mut child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the gateway starts");
+        let output = Arc::new(Shared::<Output>::default());
+        gather(child.stdout.take().expect("a pipe"), false, &output);
+        gather(child.stderr.take().expect("a pipe"), true, &output);
+        Gateway {
+            child,
+            port: self.port,
+            output,
+        }
+    }
+
+    /// Starts it and waits until it listens. Only the levels info and debug tell when that is.
+    pub fn start(self) -> Gateway {
+        let gateway = self.spawn();
+        gateway.wait_log("[INFO] start ");
+        gateway
+    }
+}
+
+fn gather(pipe: impl Read + Send + 'static, is_error: bool, output: &Arc<Shared<Output>>) {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while let Ok(1..) = pipe.read_until(b'\n', &mut line) {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+            output.change(|output| output.lines.push(Line { is_error, text }));
+            line.clear();
+        }
+        output.change(|output| output.ended += 1);
+    });
+}
+
+/// A gateway that was started; killed when dropped.
+pub struct Gateway {
+    child: Child,
+    port: Port,
+    output: Arc<Shared<Output>>,
+}
+
+impl Gateway {
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// With default settings for this backend.
+    pub fn of(backend: &Backend) -> Gateway {
+        Gateway::builder().backend(backend).start()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    // ---- clients ----
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.port())
+    }
+
+    /// A client that has sent `GET path` with a Host and nothing else.
+    pub fn get(&self, path: &str) -> Client {
+        let mut client = self.connect();
+        client.get(path);
+        client
+    }
+
+    // ---- the log ----
+
+    /// The first line that holds `part`, as soon as there is one.
+    #[track_caller]
+    pub fn wait_log(&self, part: &str) -> String {
+        self.wait_log_where(part, |line| line.text.contains(part))
+            .text
+    }
+
+    /// The first line that holds all of `parts`.
+    #[track_caller]
+    pub fn wait_log_all(&self, parts: &[&str]) -> Line {
+        self.wait_log_where(&format!("{parts:?}"), |line| {
+            parts.iter().all(|part| line.text.contains(part))
+        })
+    }
+
+    /// The first line that `wanted` accepts; `what` names it should none come.
+    #[track_caller]
+    pub fn wait_log_where(&self, what: &str, wanted: impl Fn(&Line) -> bool) -> Line {
+        let mut seen = 0;
+        let found = self.output.wait(|output| {
+            let found = output.lines[seen..].iter().find(|line| wanted(line));
+            seen = output.lines.len();
+            match found {
+                Some(line) => Some(Some(line.clone())),
+                // What has not come by the end never will.
+                None => (output.ended == 2).then_some(None),
+            }
+        });
+        found
+            .flatten()
+            .unwrap_or_else(|| panic!("no log line with {what} in:\n{}", self.log()))
+    }
+
+    /// The whole log so far, for people.
+    pub fn log(&self) -> String {
+        self.output.look(Output::text)
+    }
+
+    pub fn lines(&self) -> Vec<Line> {
+        self.output.look(|output| output.lines.clone())
+    }
+
+    /// How many lines so far hold `part`.
+    pub fn count_log(&self, part: &str) -> usize {
+        let lines = self.lines();
+        lines.iter().filter(|line| line.text.contains(part)).count()
+    }
+
+    // ---- the process ----
+
+    /// Sends a signal by its name without SIG, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(status.success(), "kill -s {name}");
+    }
+
+    /// Waits for the process' own end; its log is whole then.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        // Its pipes end with it, and a condition variable can wait for them with a time-out.
+        let ended = self.output.wait(|output| (output.ended == 2).then_some(()));
+        assert!(ended.is_some(), "no exit; the log:\n{}", self.log());
+        self.child.wait().expect("an exit status")
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Both fail only if it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the gateway's log:\n{}", self.log());
+        }
+    }
+}

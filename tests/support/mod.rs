@@ -1,0 +1,100 @@
+//! The harness of the black-box tests: the real binary over real sockets, a backend that answers
+//! when the test says so, clients that look at every byte.
+//!
+//! Laws: nothing sleeps to let something happen; whatever must come is waited for, [`PATIENCE`] at
+//! most, and what came instead is shown.
+// Each test crate uses the part of the harness that it needs.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod backend;
+mod client;
+mod gateway;
+mod ledger;
+mod ports;
+mod shared;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+pub use backend::{Backend, Callback};
+pub use client::{Client, Head, Response};
+pub use gateway::{Builder, Gateway, Line};
+pub use ledger::Ledger;
+pub use ports::Port;
+pub use shared::Shared;
+
+/// No test waits longer for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens a stream: the request, the callback (answered 200 unless the backend has answered it by
+/// itself), the head. Gives the client, behind the head, and the token.
+pub fn open_stream(gateway: &Gateway, backend: &Backend, path: &str) -> (Client, String) {
+    let mut client = gateway.get(path);
+    let callback = backend.next_connect_of(path);
+    if !callback.is_answered() {
+        callback.answer(200, "");
+    }
+    let head = client.read_head();
+    assert_eq!(head.status, 200, "{}", head.text());
+    (client, callback.token())
+}
+
+/// One send on a connection of its own.
+pub fn post_send(gateway: &Gateway, command: &Value) -> Response {
+    post_body(gateway, command.to_string().as_bytes())
+}
+
+/// One send whose body may be anything.
+pub fn post_body(gateway: &Gateway, body: &[u8]) -> Response {
+    let mut client = gateway.connect();
+    client.post(body);
+    client.read_response()
+}
+
+/// An event without a name to a token.
+pub fn send_data(gateway: &Gateway, token: &str, data: &str) -> Response {
+    post_send(
+        gateway,
+        &serde_json::json!({"token": token, "event": {"data": data}}),
+    )
+}
+
+/// A close of a token's stream.
+pub fn send_close(gateway: &Gateway, token: &str) -> Response {
+    post_send(gateway, &serde_json::json!({"token": token, "close": true}))
+}
+
+/// The answer is the contract's error object and nothing else.
+#[track_caller]
+pub fn assert_error(response: &Response, status: u16, code: &str) {
+    let text = response.text();
+    assert_eq!(response.head.status, status, "{text}");
+    assert_eq!(
+        response.head.value("content-type"),
+        Some("application/json"),
+        "{text}"
+    );
+    let json: Value = serde_json::from_slice(&response.body).expect(&text);
+    assert_eq!(json["error"]["code"], code, "{text}");
+    let message = json["error"]["message"].as_str().expect(&text);
+    assert!(!message.is_empty(), "{text}");
+    let fields = |value: &Value| value.as_object().map(serde_json::Map::len);
+    assert_eq!(
+        (fields(&json), fields(&json["error"])),
+        (Some(1), Some(2)),
+        "{text}"
+    );
+}
+
+/// The answer is 200 with exactly this body.
+#[track_caller]
+pub fn assert_ok(response: &Response, body: &str) {
+    assert_eq!(response.head.status, 200, "{}", response.text());
+    assert_eq!(String::from_utf8_lossy(&response.body), body);
+}
+
+/// What a send is answered when its event was handed on.
+pub const OK: &str = r#"{"status":"ok"}"#;
+/// What a send is answered while the connect callback is out.
+pub const BUFFERED: &str = r#"{"status":"buffered"}"#;
