@@ -7,6 +7,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod backend;
+mod callback;
 mod client;
 mod gateway;
 mod ledger;
@@ -17,7 +18,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use backend::{Backend, Callback};
+pub use backend::Backend;
+pub use callback::Callback;
 pub use client::{Client, Head, Response};
 pub use gateway::{Builder, Gateway, Line};
 pub use ledger::Ledger;
