@@ -53,6 +53,17 @@ impl Head {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.raw).into_owned()
     }
+
+    /// The text with `DATE` in place of its one Date, which must be that of the moment.
+    #[track_caller]
+    pub fn undated(&self) -> String {
+        let date = self.value("date").expect("a Date");
+        let then = httpdate::parse_http_date(date).expect("an HTTP date");
+        assert_eq!(httpdate::fmt_http_date(then), date, "an IMF-fixdate");
+        let age = std::time::SystemTime::now().duration_since(then);
+        assert!(age.expect("not of the future") < PATIENCE, "{date}");
+        self.text().replace(date, "DATE")
+    }
 }
 
 /// A response with its body, chunks undone.
@@ -228,16 +239,6 @@ impl Client {
             None => self.read_to_end(),
         };
         Response { head, body }
-    }
-
-    /// The answer to HEAD.
-    #[track_caller]
-    pub fn read_response_to_head(&mut self) -> Response {
-        let head = self.read_head();
-        Response {
-            head,
-            body: Vec::new(),
-        }
     }
 
     /// Exactly one chunk: its size in lower-case hexadecimal, its bytes, both line ends. The last
