@@ -91,6 +91,16 @@ impl Backend {
         }
     }
 
+    /// Stops listening and closes every connection, as a process does that ends.
+    pub fn leave(&mut self) {
+        self.stop_listening();
+        self.common.wires.look(|wires| {
+            for wire in wires {
+                wire.end(false);
+            }
+        });
+    }
+
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
@@ -191,12 +201,7 @@ fn listed(queue: &VecDeque<Callback>) -> Vec<String> {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.stop_listening();
-        self.common.wires.look(|wires| {
-            for wire in wires {
-                wire.end(false);
-            }
-        });
+        self.leave();
         let violations = self.ledger().violations();
         if !thread::panicking() {
             assert!(violations.is_empty(), "{violations:?}");
