@@ -1,0 +1,374 @@
+//! Contract, section 2, step 4: what the client gets for each thing that a backend may do, and
+//! which connection the callback takes.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use support::{
+    Backend, Callback, Client, Gateway, OK, Response, assert_error, assert_ok, open_stream,
+    send_data,
+};
+
+/// A rejected stream's answer: no trace of a stream, nothing passed on from the backend.
+#[track_caller]
+fn assert_rejection(response: &Response, status: u16, code: &str) {
+    assert_error(response, status, code);
+    for name in ["location", "cache-control", "x-accel-buffering", "x-own"] {
+        assert_eq!(response.head.value(name), None, "{}", response.text());
+    }
+}
+
+/// The connection behind a refusal goes on.
+#[track_caller]
+fn assert_alive(client: &mut Client) {
+    client.get("/healthz");
+    assert_ok(&client.read_response(), OK);
+}
+
+/// Nothing of the token is left, and there was no disconnect callback.
+#[track_caller]
+fn assert_forgotten(gateway: &Gateway, backend: &Backend, token: &str) {
+    assert_error(&send_data(gateway, token, "x"), 404, "TOKEN_NOT_FOUND");
+    backend.assert_idle();
+}
+
+#[test]
+fn every_2xx_opens_the_stream() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    let answers: [&[u8]; 10] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\nLocation: /x\r\n\r\n{}",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 205 Reset Content\r\n\r\n",
+        b"HTTP/1.1 206 Partial Content\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n",
+        // Interim answers come before the one that counts.
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ];
+    for answer in answers {
+        let mut client = gateway.get("/");
+        let connect = backend.next_connect();
+        connect.note_accepted();
+        connect.write(answer);
+        if answer.starts_with(b"HTTP/1.0") {
+            connect.close();
+        }
+        let head = client.read_head();
+        assert_eq!(head.status, 200, "{}", String::from_utf8_lossy(answer));
+        assert_eq!(head.value("location"), None);
+        client.reset();
+        backend.next_disconnect_of(&connect.token()).answer(200, "");
+    }
+    backend.assert_balanced();
+}
+
+#[test]
+fn any_other_status_is_passed_on() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    let elsewhere = Backend::start();
+    let location = format!("Location: {}\r\nX-Own: 1\r\n", elsewhere.url());
+    let table = [
+        (300, 300, "BACKEND_ERROR"),
+        (301, 301, "BACKEND_ERROR"),
+        (302, 302, "BACKEND_ERROR"),
+        (303, 303, "BACKEND_ERROR"),
+        (307, 307, "BACKEND_ERROR"),
+        (308, 308, "BACKEND_ERROR"),
+        (400, 400, "BACKEND_ERROR"),
+        (401, 401, "BACKEND_AUTH_FAILED"),
+        (403, 403, "BACKEND_FORBIDDEN"),
+        (404, 404, "BACKEND_ERROR"),
+        (407, 407, "BACKEND_ERROR"),
+        (408, 408, "BACKEND_ERROR"),
+        (417, 417, "BACKEND_ERROR"),
+        (429, 429, "BACKEND_ERROR"),
+        (499, 499, "BACKEND_ERROR"),
+        (500, 500, "BACKEND_ERROR"),
+        (503, 503, "BACKEND_ERROR"),
+        (599, 599, "BACKEND_ERROR"),
+        (600, 502, "BACKEND_ERROR"),
+        (799, 502, "BACKEND_ERROR"),
+        (999, 502, "BACKEND_ERROR"),
+    ];
+    let mut client = gateway.connect();
+    for (status, passed_on, code) in table {
+        client.get("/");
+        let connect = backend.next_connect();
+        let event = r#"{"event":{"data":"x"},"close":true}"#;
+        connect.answer_with(status, &location, event.as_bytes());
+        assert_rejection(&client.read_response(), passed_on, code);
+        let token = connect.token();
+        let line = gateway.wait_log_all(&["connect callback", &token, &format!("status={status}")]);
+        assert!(
+            line.is_error && line.text.starts_with("[ERROR] "),
+            "{line:?}"
+        );
+        assert_forgotten(&gateway, &backend, &token);
+    }
+    // A 304 has no body, whatever its fields say.
+    client.get("/");
+    let connect = backend.next_connect();
+    connect.write(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n");
+    assert_rejection(&client.read_response(), 502, "BACKEND_ERROR");
+    gateway.wait_log_all(&["[ERROR]", &connect.token(), "status=304"]);
+    // An interim status that nothing follows.
+    for status in [101, 103, 199] {
+        client.get("/");
+        let connect = backend.next_connect();
+        connect.write(format!("HTTP/1.1 {status} Interim\r\n\r\n").as_bytes());
+        connect.close();
+        assert_rejection(&client.read_response(), 502, "BACKEND_ERROR");
+        assert_forgotten(&gateway, &backend, &connect.token());
+    }
+    assert_alive(&mut client);
+    assert_eq!(elsewhere.connections(), 0);
+}
+
+/// What can go wrong with an answer on a connection that was made for it.
+type Failure = fn(&Callback);
+
+#[test]
+fn no_http_answer_is_503_and_is_not_tried_again() {
+    let failures: [(&str, Failure); 12] = [
+        ("reset", |c| c.reset()),
+        ("closed", |c| c.close()),
+        ("garbage", |c| {
+            c.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n");
+        }),
+        ("binary", |c| {
+            c.write(b"\x16\x03\x01\0\xff\r\n\r\n");
+        }),
+        ("HTTP/2", |c| {
+            c.write(b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }),
+        ("bad status", |c| {
+            c.write(b"HTTP/1.1 2x0 OK\r\nContent-Length: 0\r\n\r\n");
+        }),
+        ("bad field", |c| {
+            c.write(b"HTTP/1.1 200 OK\r\nContent Length: 0\r\n\r\n");
+        }),
+        ("bad length", |c| {
+            c.write(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n");
+        }),
+        ("bad chunk", |c| {
+            c.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n");
+        }),
+        ("half a head", |c| {
+            c.write(b"HTTP/1.1 200 OK\r\nContent-Le");
+            c.close();
+        }),
+        ("half a body", |c| {
+            c.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{");
+            c.close();
+        }),
+        ("half a body, reset", |c| {
+            c.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{");
+            c.reset();
+        }),
+    ];
+    for (name, failure) in failures {
+        let backend = Backend::start();
+        let gateway = Gateway::of(&backend);
+        let mut client = gateway.get("/");
+        let connect = backend.next_connect();
+        failure(&connect);
+        let response = client.read_response();
+        assert_eq!(response.status(), 503, "{name}: {}", response.text());
+        assert_rejection(&response, 503, "BACKEND_UNAVAILABLE");
+        let token = connect.token();
+        let line = gateway.wait_log_all(&["[ERROR]", "connect callback", &token, "error="]);
+        assert!(line.is_error);
+        assert_forgotten(&gateway, &backend, &token);
+        assert_eq!(backend.connections(), 1, "{name}");
+        assert_alive(&mut client);
+    }
+}
+
+#[test]
+fn a_backend_that_cannot_be_reached_is_503() {
+    let closed = Backend::refusing(|_| {});
+    // A label of more than 63 letters is no name, which needs no server to find out.
+    let long = format!("http://{}.invalid/", "a".repeat(64));
+    for url in [closed.url(), long] {
+        let gateway = Gateway::builder().env("CALLBACK_URL", &url).start();
+        let mut client = gateway.get("/");
+        assert_rejection(&client.read_response(), 503, "BACKEND_UNAVAILABLE");
+        gateway.wait_log_all(&["[ERROR]", "connect callback", "token=", "error="]);
+        assert_alive(&mut client);
+    }
+}
+
+/// Bytes that never add up to an answer, one at a time; ends with the connection.
+fn trickle(connect: Arc<Callback>) {
+    let (hold, ticks) = channel::<()>();
+    std::thread::spawn(move || {
+        connect.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+        // The pace is the stimulus: each byte comes well within any time-out for one read.
+        while let Err(RecvTimeoutError::Timeout) = ticks.recv_timeout(Duration::from_millis(50)) {
+            if !connect.write(b" ") {
+                break;
+            }
+        }
+        drop(hold);
+    });
+}
+
+#[test]
+fn no_whole_answer_in_time_is_504() {
+    let backend = Backend::start();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("CONNECT_TIMEOUT_SECONDS", "1")
+        .start();
+    let stages: [Option<&[u8]>; 5] = [
+        None,
+        Some(b"HTTP/1.1 200 OK\r\nContent-"),
+        Some(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"),
+        Some(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+        Some(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    ];
+    let start = Instant::now();
+    let mut clients = Vec::new();
+    for (at, stage) in stages.into_iter().enumerate() {
+        let path = format!("/{at}");
+        clients.push(gateway.get(&path));
+        let connect = backend.next_connect_of(&path);
+        if let Some(bytes) = stage {
+            connect.write(bytes);
+        }
+        if at == 2 {
+            // Sends meanwhile are dropped with it.
+            let answer = send_data(&gateway, &connect.token(), "x");
+            assert_ok(&answer, support::BUFFERED);
+        }
+    }
+    clients.push(gateway.get("/trickle"));
+    trickle(Arc::new(backend.next_connect_of("/trickle")));
+    for client in &mut clients {
+        let response = client.read_response();
+        assert_rejection(&response, 504, "GATEWAY_TIMEOUT");
+        let took = start.elapsed();
+        let bounds = Duration::from_millis(900)..Duration::from_secs(5);
+        assert!(bounds.contains(&took), "{took:?}");
+        assert_alive(client);
+    }
+    gateway.wait_log_all(&["[ERROR]", "connect callback", "token=", "error=timeout"]);
+    backend.assert_idle();
+}
+
+#[test]
+fn the_time_in_the_queue_counts_and_what_is_late_is_never_sent() {
+    let backend = Backend::start();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("CONNECT_TIMEOUT_SECONDS", "1")
+        .env("CONNECT_WORKERS", "1")
+        .start();
+    let mut first = gateway.get("/first");
+    let hanging = backend.next_connect_of("/first");
+    let mut queued = gateway.get("/queued");
+    gateway.wait_log_all(&["new connection", "url=/queued"]);
+    assert_error(&first.read_response(), 504, "GATEWAY_TIMEOUT");
+    assert_error(&queued.read_response(), 504, "GATEWAY_TIMEOUT");
+    // The worker is free again after the late answer, and takes the next one, not the queued one.
+    hanging.answer(200, "");
+    let (client, _) = open_stream(&gateway, &backend, "/next");
+    assert_eq!(backend.next_disconnect().reason(), "error");
+    backend.assert_idle();
+    client.reset();
+    backend.assert_balanced();
+}
+
+// ---- connections to the backend ----
+
+/// How a backend may take leave of a connection that it has kept.
+#[test]
+fn a_stale_connection_costs_no_client_anything() {
+    for how in [
+        "closed behind the answer",
+        "reset by the next",
+        "closed by the next",
+    ] {
+        let backend = Backend::start();
+        let gateway = Gateway::of(&backend);
+        let mut client = gateway.get("/first");
+        let first = backend.next_connect_of("/first");
+        first.answer(403, "");
+        if how == "closed behind the answer" {
+            first.close();
+        }
+        assert_error(&client.read_response(), 403, "BACKEND_FORBIDDEN");
+        client.get("/second");
+        let mut second = backend.next_connect_of("/second");
+        if how != "closed behind the answer" {
+            assert_eq!(second.connection, first.connection, "{how}: it was kept");
+            match how {
+                "reset by the next" => second.reset(),
+                _ => second.close(),
+            }
+            let again = backend.next_connect_of("/second");
+            assert_eq!(again.text(), second.text(), "{how}: the same callback");
+            second = again;
+        }
+        assert_eq!(second.connection, 1, "{how}: a fresh connection");
+        second.answer(200, "");
+        assert_eq!(client.read_head().status, 200, "{how}");
+        assert_ok(&send_data(&gateway, &second.token(), "x"), OK);
+        assert_eq!(client.next_event(), "data: x\n\n");
+        client.reset();
+        backend.assert_balanced();
+    }
+}
+
+/// Once more means once; and an answer's head, once there, is the backend's word.
+#[test]
+fn a_stale_connection_is_no_reason_to_go_on_trying() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    let mut client = gateway.get("/first");
+    backend.next_connect().answer(403, "");
+    client.read_response();
+    client.get("/twice");
+    for connection in [0, 1] {
+        let connect = backend.next_connect_of("/twice");
+        assert_eq!(connect.connection, connection);
+        connect.reset();
+    }
+    assert_error(&client.read_response(), 503, "BACKEND_UNAVAILABLE");
+    client.get("/third");
+    backend.next_connect_of("/third").answer(403, "");
+    client.read_response();
+    client.get("/head");
+    let connect = backend.next_connect_of("/head");
+    assert_eq!(connect.connection, 2);
+    connect.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{");
+    connect.close();
+    assert_error(&client.read_response(), 503, "BACKEND_UNAVAILABLE");
+    backend.assert_idle();
+    assert_eq!(backend.connections(), 3);
+}
+
+#[test]
+fn idle_connections_to_the_backend_are_closed() {
+    let backend = Backend::accepting();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("WORKER_IDLE_SECONDS", "1")
+        .start();
+    let (client, token) = open_stream(&gateway, &backend, "/");
+    client.reset();
+    backend.next_disconnect_of(&token);
+    // Two lanes, a connection each.
+    backend.wait_ended(0);
+    backend.wait_ended(1);
+    assert_eq!(backend.connections(), 2);
+    backend.assert_balanced();
+}
