@@ -298,7 +298,10 @@ fn a_stale_connection_costs_no_client_anything() {
         "closed by the next",
     ] {
         let backend = Backend::start();
-        let gateway = Gateway::of(&backend);
+        let gateway = Gateway::builder()
+            .backend(&backend)
+            .one_worker_each()
+            .start();
         let mut client = gateway.get("/first");
         let first = backend.next_connect_of("/first");
         first.answer(403, "");
@@ -332,7 +335,10 @@ fn a_stale_connection_costs_no_client_anything() {
 #[test]
 fn a_stale_connection_is_no_reason_to_go_on_trying() {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .one_worker_each()
+        .start();
     let mut client = gateway.get("/first");
     backend.next_connect().answer(403, "");
     client.read_response();

@@ -296,6 +296,18 @@ impl Client {
         std::mem::take(&mut self.bytes)
     }
 
+    /// The connection's end, clean or not, and nothing before it.
+    #[track_caller]
+    pub fn expect_eof_or_reset(&mut self) {
+        let mut room = [0; 1];
+        match self.stream.read(&mut room) {
+            Ok(0) => {}
+            Ok(_) => panic!("a byte, not the end"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        assert!(self.bytes.is_empty());
+    }
+
     /// A reset, whatever comes before it; gives what came.
     #[track_caller]
     pub fn expect_reset(&mut self) -> Vec<u8> {

@@ -53,6 +53,13 @@ impl Builder {
         self.env("CALLBACK_URL", &backend.url())
     }
 
+    /// One worker for each kind of callback, so that each kind has one connection at a time. With
+    /// more of them a second connection is made if the first worker is not yet at rest.
+    pub fn one_worker_each(self) -> Builder {
+        self.env("CONNECT_WORKERS", "1")
+            .env("DISCONNECT_WORKERS", "1")
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Builder {
         self.command.env(name, value);
         self
