@@ -168,6 +168,22 @@ fn all_bytes_held_and_a_stream_that_would_grow_them() {
 }
 
 #[test]
+fn a_publisher_that_asks_for_nothing_is_not_answered() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let (slow, job) = s.stream();
+    let publisher = s.open();
+    s.takes(slow, Takes::Bytes(0));
+    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(1900))), OK);
+    s.takes(publisher, Takes::Bytes(0));
+    s.bytes(publisher, HEALTH.repeat(2));
+    let (_, its_job) = s.stream();
+    s.bytes(publisher, post(&event_for(&its_job, "y")) + HEALTH);
+    s.takes(publisher, Takes::All);
+    assert_eq!(s.answers(publisher), [OK; 4].join(" | "));
+    assert!(!s.is_closed(publisher));
+}
+
+#[test]
 fn an_answer_that_directs_more_than_all_may_hold() {
     let mut s = Script::with_limits(|limits| limits.max_held = 2000);
     let (client, job) = s.await_callback();
