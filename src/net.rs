@@ -182,3 +182,78 @@ pub fn finish(stream: &TcpStream) {
     // If it cannot be sent the connection is already gone, which reading will tell.
     let _ = stream.shutdown(std::net::Shutdown::Write);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: SocketOptions = SocketOptions {
+        send_buffer: 96 * 1024,
+        peer_timeout: Duration::from_secs(17),
+        keepalive_idle: Duration::from_secs(23),
+        keepalive_interval: Duration::from_secs(7),
+    };
+
+    fn accepted(listener: &TcpListener) -> TcpStream {
+        loop {
+            match accept(listener) {
+                Ok(stream) => return stream,
+                Err(AcceptError::Drained) => std::thread::yield_now(),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn accepted_connections_inherit_every_option() {
+        let listener = listen(Some("127.0.0.1"), 0, OPTIONS).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let stream = accepted(&listener);
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), OPTIONS.keepalive_idle);
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            OPTIONS.keepalive_interval
+        );
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(OPTIONS.peer_timeout)
+        );
+        // The kernel doubles what is asked for, to have room for its own bookkeeping.
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * OPTIONS.send_buffer);
+    }
+
+    #[test]
+    fn all_interfaces_are_reached_by_both_families() {
+        let listener = listen(None, 0, OPTIONS).unwrap().remove(0);
+        let port = listener.local_addr().unwrap().port();
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        if listener.local_addr().unwrap().is_ipv6() {
+            std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_errors_mean() {
+        let table = [
+            (ErrorKind::WouldBlock, Transfer::WouldBlock),
+            (ErrorKind::TimedOut, Transfer::Broken(Broken::Vanished)),
+            (
+                ErrorKind::HostUnreachable,
+                Transfer::Broken(Broken::Vanished),
+            ),
+            (
+                ErrorKind::NetworkUnreachable,
+                Transfer::Broken(Broken::Vanished),
+            ),
+            (ErrorKind::ConnectionReset, Transfer::Broken(Broken::Reset)),
+            (ErrorKind::BrokenPipe, Transfer::Broken(Broken::Reset)),
+        ];
+        for (kind, expected) in table {
+            assert_eq!(failed(&kind.into(), Broken::Reset), expected, "{kind:?}");
+        }
+    }
+}

@@ -56,12 +56,20 @@ impl<S> Gateway<S> {
         match &conn.state {
             State::Reading {
                 is_begun: false, ..
-            } => self.close(id),
+            } => self.silent_too_long(id, now),
             State::Reading { .. } | State::ReadingBody(_) => self.request_timed_out(id, now),
             State::AwaitingCallback(_) => self.callback_timed_out(id, now),
             State::Streaming(_) => self.beat(id, now),
             State::Lingering { .. } => self.close(id),
             State::Sending | State::Finishing { .. } | State::Closed => {}
         }
+    }
+
+    fn silent_too_long(&mut self, id: ConnId, now: Time) {
+        match self.conn(id) {
+            Some(conn) if conn.is_new => self.journal.limit(Limit::Silence, None, now),
+            _ => self.journal.idled(),
+        }
+        self.close(id);
     }
 }

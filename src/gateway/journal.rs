@@ -28,8 +28,12 @@ pub(super) enum Limit {
     Body,
     /// Requests that are not well-formed; not a setting.
     Malformed,
+    /// Silence on a new connection.
+    Silence,
     /// The time for a whole request.
     RequestTime,
+    /// Answers that a publisher leaves unread.
+    UnreadAnswers,
     /// Unsent bytes of one stream.
     Unsent,
     /// Bytes of one callback window; the same setting.
@@ -54,7 +58,9 @@ impl Limit {
             Limit::Head => "MAX_HEAD_BYTES",
             Limit::Body => "MAX_BODY_BYTES",
             Limit::Malformed => "malformed_request",
+            Limit::Silence => "NEW_CONNECTION_TIMEOUT_SECONDS",
             Limit::RequestTime => "REQUEST_TIMEOUT_SECONDS",
+            Limit::UnreadAnswers => "MAX_UNREAD_ANSWER_BYTES",
             Limit::Unsent | Limit::Window => "MAX_UNSENT_BYTES",
             Limit::Held => "MAX_HELD_BYTES",
             Limit::Stall => "STALL_TIMEOUT_SECONDS",
@@ -115,6 +121,11 @@ impl Journal {
                 None => warn!("limit reached limit={}", limit.name()),
             }
         }
+    }
+
+    /// A kept-alive connection was silent for too long, which is how most of them end.
+    pub(super) fn idled(&self) {
+        debug!("connection closed limit=IDLE_TIMEOUT_SECONDS");
     }
 
     pub(super) fn framing_refused(&mut self, error: FramingError, now: Time) {
@@ -305,7 +316,9 @@ const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::Head,
     Limit::Body,
     Limit::Malformed,
+    Limit::Silence,
     Limit::RequestTime,
+    Limit::UnreadAnswers,
     Limit::Unsent,
     Limit::Window,
     Limit::Held,

@@ -31,7 +31,9 @@ impl<S> Gateway<S> {
                 return at;
             };
             if conn.out.len() > max_unread && matches!(conn.state, State::Reading { .. }) {
-                conn.is_paused = true;
+                if !std::mem::replace(&mut conn.is_paused, true) {
+                    self.journal.limit(Limit::UnreadAnswers, None, now);
+                }
                 return at;
             }
             let step = match conn.state {

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use log::{info, warn};
+use log::info;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -350,13 +350,10 @@ impl Server {
 
     fn end(&mut self) -> Exit {
         let counts = self.gateway.counts();
-        let undelivered = counts.disconnects;
-        let unanswered = counts.connects;
-        if undelivered + unanswered > 0 {
-            warn!("exit undelivered={undelivered} unanswered={unanswered}");
-        } else {
-            info!("exit undelivered=0");
-        }
+        info!(
+            "exit undelivered={} unanswered={}",
+            counts.disconnects, counts.connects
+        );
         if let Some(workers) = &self.workers {
             workers.abandon();
         }
