@@ -297,12 +297,15 @@ fn what_an_answers_body_may_direct() {
     backend.assert_balanced();
 }
 
+/// How a client goes away.
+type Leave = fn(Client);
+
 /// Every way to leave during the callback ends alike.
 #[test]
 fn a_client_that_leaves_during_the_callback() {
     let backend = Backend::start();
     let gateway = Gateway::of(&backend);
-    let leave: [(&str, fn(Client)); 3] = [
+    let leave: [(&str, Leave); 3] = [
         ("FIN", drop),
         ("reset", Client::reset),
         ("half-close", |client| {
@@ -344,7 +347,7 @@ fn a_queued_connect_whose_client_leaves_is_never_sent() {
         .env("CONNECT_WORKERS", "1")
         .start();
     let (mut first, hanging) = waiting(&gateway, &backend, "/hanging");
-    for (path, leave) in [("/gone/1", drop as fn(Client)), ("/gone/2", Client::reset)] {
+    for (path, leave) in [("/gone/1", drop as Leave), ("/gone/2", Client::reset)] {
         let client = gateway.get(path);
         gateway.wait_log_all(&["new connection", path]);
         leave(client);

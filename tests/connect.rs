@@ -218,8 +218,13 @@ fn proxies_in_the_environment_are_not_for_callbacks() {
     let gateway = builder.start();
     let (client, token) = open_stream(&gateway, &backend, "/");
     client.reset();
-    backend.next_disconnect_of(&token);
+    let disconnect = backend.next_disconnect_of(&token);
+    // Not in the form that is for proxies either.
+    let line = "POST /callback HTTP/1.1\r\n";
+    assert!(disconnect.head.starts_with(line), "{}", disconnect.head);
     assert_eq!(proxy.connections(), 0);
+    // Nor is the backend asked to be one.
+    backend.assert_idle();
     backend.assert_balanced();
 }
 
