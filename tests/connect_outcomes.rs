@@ -378,3 +378,114 @@ fn idle_connections_to_the_backend_are_closed() {
     assert_eq!(backend.connections(), 2);
     backend.assert_balanced();
 }
+
+/// The answer to one callback is never taken for that to the next, whatever a backend writes.
+#[test]
+fn what_a_backend_writes_out_of_turn_decides_nothing() {
+    let extra: [(&str, &[u8]); 5] = [
+        (
+            "a second answer",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ),
+        ("a second answer's begin", b"HTTP/1.1 200 OK\r\n"),
+        ("a body too long", b"{\"close\":true}"),
+        (
+            "an idle time-out",
+            b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n",
+        ),
+        ("a line end", b"\r\n"),
+    ];
+    for (name, bytes) in extra {
+        for in_one_write in [true, false] {
+            // It may see the second callback twice, and answers it alike.
+            let backend = Backend::with(|callback| {
+                if callback.url() == "/second" {
+                    callback.answer(401, "");
+                }
+            });
+            let gateway = Gateway::builder()
+                .backend(&backend)
+                .one_worker_each()
+                .start();
+            let mut client = gateway.get("/first");
+            let first = backend.next_connect();
+            let answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+            if in_one_write {
+                first.write(&[answer, bytes].concat());
+                assert_error(&client.read_response(), 403, "BACKEND_FORBIDDEN");
+            } else {
+                first.write(answer);
+                assert_error(&client.read_response(), 403, "BACKEND_FORBIDDEN");
+                first.write(bytes);
+            }
+            client.get("/second");
+            let response = client.read_response();
+            assert_eq!(response.status(), 401, "{name}: {}", response.text());
+        }
+    }
+}
+
+/// A protocol that nobody asked to switch to is no HTTP answer to wait behind.
+#[test]
+fn switching_protocols_is_502_at_once() {
+    let backend = Backend::start();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("CONNECT_TIMEOUT_SECONDS", "1")
+        .start();
+    let mut client = gateway.get("/");
+    let connect = backend.next_connect();
+    connect.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n");
+    assert_rejection(&client.read_response(), 502, "BACKEND_ERROR");
+}
+
+#[test]
+fn every_504_is_logged_as_an_error() {
+    let backend = Backend::start();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("CONNECT_TIMEOUT_SECONDS", "1")
+        .env("CONNECT_WORKERS", "2")
+        .start();
+    let token = |path: &str| {
+        let line = gateway
+            .wait_log_all(&["new connection", &format!("url=/{path}")])
+            .text;
+        let token = line.split("token=").nth(1).expect("a token");
+        token.split(' ').next().expect("a token").to_owned()
+    };
+    let mut hanging = gateway.get("/hanging");
+    backend.next_connect_of("/hanging");
+    let mut late = gateway.get("/late");
+    let late_connect = backend.next_connect_of("/late");
+    let mut queued = gateway.get("/queued");
+    for client in [&mut late, &mut hanging, &mut queued] {
+        assert_error(&client.read_response(), 504, "GATEWAY_TIMEOUT");
+    }
+    late_connect.answer(200, "");
+    backend.next_disconnect().answer(200, "");
+    for path in ["hanging", "late", "queued"] {
+        gateway.wait_log_all(&["[ERROR]", &token(path)]);
+    }
+    backend.assert_balanced();
+}
+
+/// The defaults of both time limits, side by side.
+#[test]
+fn five_seconds_unless_told_otherwise() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    let (stream, token) = open_stream(&gateway, &backend, "/stream");
+    stream.reset();
+    let hanging = backend.next_disconnect_of(&token);
+    let start = Instant::now();
+    let mut client = gateway.get("/");
+    backend.next_connect_of("/");
+    let bounds = Duration::from_millis(4800)..Duration::from_secs(8);
+    assert_error(&client.read_response(), 504, "GATEWAY_TIMEOUT");
+    assert!(bounds.contains(&start.elapsed()), "{:?}", start.elapsed());
+    gateway.wait_log_all(&["[ERROR]", "disconnect callback", &token, "error=timeout"]);
+    assert!(bounds.contains(&start.elapsed()), "{:?}", start.elapsed());
+    hanging.wait_ended();
+    backend.assert_balanced();
+}

@@ -118,6 +118,8 @@ fn what_is_no_route_is_refused() {
         ("DELETE", "/internal/other", 405, "GET"),
         ("OPTIONS", "*", 405, "GET"),
         ("get", "/", 405, "GET"),
+        ("CONNECT", "h:80", 405, "GET"),
+        ("TRACE", "/a", 405, "GET"),
         ("FROBNICATE", "/a?b", 405, "GET"),
         ("POST", "/", 404, ""),
         ("POST", "/internal/send/", 404, ""),

@@ -200,6 +200,13 @@ fn assert_beat(head: Instant, number: u32) {
 fn heartbeats_keep_their_cadence_whether_events_flow_or_not() {
     let backend = Backend::start();
     let gateway = beating(&backend);
+    let date = || {
+        let mut client = gateway.get("/healthz");
+        let head = client.read_response().head;
+        let date = head.value("date").expect("a Date");
+        httpdate::parse_http_date(date).expect("an HTTP date")
+    };
+    let first_date = date();
     // One that is quiet, one that gets events much more often than heartbeats, one of HTTP/1.0.
     let (mut quiet, quiet_token) = open_stream(&gateway, &backend, "/quiet");
     let start = Instant::now();
@@ -234,6 +241,8 @@ fn heartbeats_keep_their_cadence_whether_events_flow_or_not() {
         assert_beat(plain_start, number);
     }
     drop(ticker);
+    // Two intervals later, and loops that slept meanwhile have looked at the clock again.
+    assert!(date() > first_date);
     for token in [&quiet_token, &busy_token, &connect.token()] {
         assert_ok(&send_close(&gateway, token), OK);
         backend.next_disconnect_of(token).answer(200, "");
