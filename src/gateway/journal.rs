@@ -164,9 +164,16 @@ impl Journal {
         );
     }
 
-    pub(super) fn connect_ended(&self, result: &CallbackResult) {
-        self.callback_ended("connect callback", result);
+    /// `is_orphan`: the client is gone or has had its 504, which the log has told already.
+    pub(super) fn connect_ended(&self, result: &CallbackResult, is_orphan: bool) {
         let token = result.token;
+        match (&result.outcome, is_orphan) {
+            (Outcome::TimedOut | Outcome::NeverSent, true) => {
+                debug!("connect callback given up token={token}");
+            }
+            (Outcome::NeverSent, false) => self.callback_timed_out(token),
+            _ => self.callback_ended("connect callback", result),
+        }
         if let Outcome::Answered {
             status: 200..=299,
             directives,
@@ -178,6 +185,11 @@ impl Journal {
                 directives.close
             );
         }
+    }
+
+    /// The client gets its 504.
+    pub(super) fn callback_timed_out(&self, token: Uuid) {
+        error!("connect callback failed token={token} error=timeout");
     }
 
     pub(super) fn disconnect_ended(&self, result: &CallbackResult) {
@@ -233,7 +245,7 @@ impl Journal {
         }
     }
 
-    /// The client is not there any more, or is not waited for, before the backend has answered.
+    /// The client left, or was dropped, before the backend has answered.
     pub(super) fn left_callback(&self, token: Uuid, request: &[u8], reason: Reason) {
         if log_enabled!(log::Level::Info) {
             let (url, reason) = (facts::url(request), reason.as_str());

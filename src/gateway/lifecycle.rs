@@ -101,8 +101,9 @@ impl<S> Gateway<S> {
             return;
         }
         self.connects -= 1;
-        self.journal.connect_ended(&result);
-        match (awaiting, self.orphans.remove(&job)) {
+        let orphan = self.orphans.remove(&job);
+        self.journal.connect_ended(&result, orphan.is_some());
+        match (awaiting, orphan) {
             (Some(id), _) => {
                 self.decide(id, result.outcome, now);
                 self.settle(id, now);
@@ -207,12 +208,20 @@ impl<S> Gateway<S> {
 
     /// The client's five seconds are over. A 2xx that still comes is paid with `error`.
     pub(super) fn callback_timed_out(&mut self, id: ConnId, now: Time) {
-        self.orphan(id, Reason::Error);
+        if let Some(token) = self.orphan(id, Reason::Error) {
+            self.journal.callback_timed_out(token);
+        }
         self.reject(id, &routes::GATEWAY_TIMEOUT, now);
     }
 
     /// The client left, or is dropped, before the answer.
     pub(super) fn leave_callback(&mut self, id: ConnId, reason: Reason) {
+        if let Some(conn) = self.conn(id)
+            && let State::AwaitingCallback(awaiting) = &conn.state
+        {
+            let (token, request) = (awaiting.token, Arc::clone(&awaiting.what.request));
+            self.journal.left_callback(token, &request, reason);
+        }
         self.orphan(id, reason);
         self.close(id);
     }
@@ -225,26 +234,19 @@ impl<S> Gateway<S> {
     }
 
     /// Lets go of a callback that is out: if it is not begun it never will be, and if it is, its
-    /// answer meets an orphan.
-    fn orphan(&mut self, id: ConnId, reason: Reason) {
-        let Some(conn) = entry(&mut self.conns, id) else {
-            return;
-        };
+    /// answer meets an orphan. The token is forgotten.
+    fn orphan(&mut self, id: ConnId, reason: Reason) -> Option<Uuid> {
+        let conn = entry(&mut self.conns, id)?;
         let State::AwaitingCallback(awaiting) = &mut conn.state else {
-            return;
+            return None;
         };
         awaiting.window = Vec::new();
         self.streams.remove(awaiting.token);
-        self.journal
-            .left_callback(awaiting.token, &awaiting.what.request, reason);
-        self.orphans.insert(
-            awaiting.job,
-            Orphan {
-                reason,
-                request: Arc::clone(&awaiting.what.request),
-            },
-        );
+        let request = Arc::clone(&awaiting.what.request);
+        self.orphans
+            .insert(awaiting.job, Orphan { reason, request });
         self.effects.push_back(Effect::Withdraw(awaiting.job));
+        Some(awaiting.token)
     }
 
     // ---- the open stream ----
