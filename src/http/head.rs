@@ -164,11 +164,16 @@ pub fn parse<'h, 'b>(
     ) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => {
+            request_line(first_line(bytes))?;
             return Err(FramingError::BadRequest(
                 "a carriage return without line feed",
             ));
         }
-        Err(error) => return Err(verdict(error, bytes)),
+        Err(error) => {
+            // The tokenizer says nothing about the target's form and goes on to the fields.
+            request_line(first_line(bytes))?;
+            return Err(verdict(error, bytes));
+        }
     }
     let (Some(method), Some(target), Some(version)) =
         (request.method, request.path, request.version)
@@ -196,6 +201,18 @@ pub fn parse<'h, 'b>(
         is_encoded: fields.is_encoded,
         headers: request.headers,
     })
+}
+
+/// A whole head's request line, with the empty lines before it.
+fn first_line(bytes: &[u8]) -> &[u8] {
+    let mut end = 0;
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        end += line.len();
+        if line != b"\r\n" {
+            break;
+        }
+    }
+    &bytes[..end]
 }
 
 /// Whether a request line is good on its own, before the head is whole.

@@ -335,6 +335,14 @@ fn a_fault_of_the_request_line_comes_before_any_other() {
         bad("GET / HTTP/2.0\r\nHost: h\n\r\n"),
         FramingError::UnsupportedVersion
     );
+    let fields = "A: b\r\n".repeat(9);
+    for rest in [&*fields, "A: \x01\r\n", "A\r\n", "A: b\rc\r\n"] {
+        assert_eq!(
+            bad(&format!("\r\nGET a HTTP/1.1\r\n{rest}\r\n")),
+            FramingError::BadRequest("a malformed request target"),
+            "{rest:?}"
+        );
+    }
     let long = format!("GET / HTTP/2.0\r\nA: {}", "x".repeat(500));
     assert_eq!(bad(&long), FramingError::UnsupportedVersion);
 }
