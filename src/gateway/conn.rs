@@ -228,6 +228,8 @@ impl<S> Conn<S> {
                 is_begun: true,
                 ..
             } => *since + limits.request_timeout,
+            // Whoever still reads an answer is not idle; the stall's time is enough.
+            State::Reading { .. } if !self.out.is_empty() => Time::NEVER,
             State::Reading { since, .. } if self.is_new => *since + limits.new_connection_timeout,
             State::Reading { since, .. } => *since + limits.idle_timeout,
             State::ReadingBody(body) => body.since + limits.request_timeout,

@@ -254,6 +254,14 @@ impl<S> Gateway<S> {
         conn.is_flush_queued = false;
         conn.out.consume(n, &mut self.spares);
         conn.is_blocked = !conn.out.is_empty();
+        if let State::Reading {
+            is_begun: false,
+            since,
+            ..
+        } = &mut conn.state
+        {
+            *since = now;
+        }
         if n > 0 {
             conn.stalled_since = now;
         }

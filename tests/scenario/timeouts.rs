@@ -42,6 +42,22 @@ fn silence_between_requests() {
 }
 
 #[test]
+fn a_connection_whose_answer_is_still_read_is_not_idle() {
+    let mut s = Script::new();
+    let client = s.open();
+    s.takes(client, Takes::Bytes(0));
+    s.bytes(client, HEALTH);
+    for _ in 0..4 {
+        s.pass(secs(25));
+        s.takes(client, Takes::Bytes(1));
+    }
+    assert!(!s.is_closed(client));
+    s.takes(client, Takes::All);
+    assert_eq!(s.answers(client), "200 {\"status\":\"ok\"}");
+    up_to_and_over(&mut s, secs(75), |s| s.is_closed(client));
+}
+
+#[test]
 fn a_request_has_ten_seconds_from_its_first_byte() {
     let incomplete = [
         "G",
