@@ -31,6 +31,16 @@ pub(super) struct Orphan {
 impl<S> Gateway<S> {
     /// Asks the backend whether a stream may open (contract, section 2, steps 1 to 3).
     pub(super) fn connect(&mut self, id: ConnId, what: StreamRequest, now: Time) {
+        if let Some(conn) = self.conn(id)
+            && conn.is_eof
+        {
+            // Its client left while the request waited behind unread answers.
+            conn.state = State::Finishing {
+                is_stream: false,
+                discarded: 0,
+            };
+            return;
+        }
         if let Some(answer) = self.refusal(&what, now) {
             return self.answer(id, &answer, now);
         }

@@ -1,7 +1,7 @@
 //! Requests as bytes: one verdict for every cut, order in pipelines, what keeps and what closes a
 //! connection (contract, sections 1 and 7).
 
-use ssegateway::gateway::Scope;
+use ssegateway::gateway::{Broken, Counts, Scope};
 
 use super::driver::*;
 
@@ -45,24 +45,35 @@ fn at_every_cut(text: &str) -> String {
 fn every_answer_is_the_same_for_every_cut() {
     let long = "x".repeat(300);
     let body = "x".repeat(65);
+    let send = |fields: &str, body: &str| {
+        format!("POST /internal/send HTTP/1.1\r\nHost: h\r\n{fields}\r\n{body}")
+    };
     let table = [
         (HEALTH.to_owned(), OK),
-        ("HEAD /nope HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n".into(), ""),
-        ("\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n".into(), "200 {\"status\":\"ok\"} close"),
+        (
+            "\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n".into(),
+            "200 {\"status\":\"ok\"} close",
+        ),
         (
             "GET http://h/healthz?x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".into(),
             "200 {\"status\":\"ok\"} keep-alive",
         ),
         (post("{\"token\":\"t\"}"), "404 TOKEN_NOT_FOUND"),
         (
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
-             6;x=y\r\n{\"toke\r\n7\r\nn\":\"t\"}\r\n0\r\nT: x\r\n\r\n"
-                .into(),
+            send(
+                "Transfer-Encoding: chunked\r\n",
+                "6;x=y\r\n{\"toke\r\n7\r\nn\":\"t\"}\r\n0\r\nT: x\r\n\r\n",
+            ),
             "404 TOKEN_NOT_FOUND",
         ),
-        (post("{}") + &post("[]") + HEALTH, "400 INVALID_TOKEN_MISSING | 400 INVALID_JSON | 200 {\"status\":\"ok\"}"),
         (
-            "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nGET POST /x HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            post("{}") + &post("[]") + HEALTH,
+            "400 INVALID_TOKEN_MISSING | 400 INVALID_JSON | 200 {\"status\":\"ok\"}",
+        ),
+        (
+            "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nGET \
+             POST /x HTTP/1.1\r\nHost: h\r\n\r\n"
+                .into(),
             "404 NOT_FOUND | 404 NOT_FOUND",
         ),
         (
@@ -74,40 +85,48 @@ fn every_answer_is_the_same_for_every_cut() {
             "405 METHOD_NOT_ALLOWED Allow=GET",
         ),
         (
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx".into(),
+            send("Content-Encoding: gzip\r\nContent-Length: 1\r\n", "x"),
             "415 UNSUPPORTED_MEDIA_TYPE Accept-Encoding=identity",
         ),
         (
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}".into(),
+            send("Expect: 100-continue\r\nContent-Length: 2\r\n", "{}"),
             "100 | 400 INVALID_TOKEN_MISSING",
         ),
         (
-            "POST /a HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}".into(),
+            "POST /a HTTP/1.1\r\nHost: h\r\n\
+             Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"
+                .into(),
             "404 NOT_FOUND close",
         ),
         (
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 65\r\n\r\n".into(),
+            send("Expect: 100-continue\r\nContent-Length: 65\r\n", ""),
             "413 CONTENT_TOO_LARGE close",
         ),
         (post(&body), "413 CONTENT_TOO_LARGE close"),
         (
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n41\r\n".into(),
+            send("Transfer-Encoding: chunked\r\n", "41\r\n"),
             "413 CONTENT_TOO_LARGE close",
         ),
         (
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n".into(),
+            send("Transfer-Encoding: chunked\r\n", "x\r\n"),
             "400 BAD_REQUEST close",
         ),
         (
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n".into(),
+            send("Transfer-Encoding: gzip\r\n", ""),
             "501 NOT_IMPLEMENTED close",
         ),
         (
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}".into(),
+            send("Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", "{}"),
             "400 BAD_REQUEST close",
         ),
-        ("GET / HTTP/2.0\r\nHost: h\r\n\r\n".into(), "505 HTTP_VERSION_NOT_SUPPORTED close"),
-        (format!("GET /{long} HTTP/1.1\r\n"), "414 URI_TOO_LONG close"),
+        (
+            "GET / HTTP/2.0\r\nHost: h\r\n\r\n".into(),
+            "505 HTTP_VERSION_NOT_SUPPORTED close",
+        ),
+        (
+            format!("GET /{long} HTTP/1.1\r\n"),
+            "414 URI_TOO_LONG close",
+        ),
         (
             format!("GET / HTTP/1.1\r\nHost: h\r\nA: {long}\r\n\r\n"),
             "431 REQUEST_HEADER_FIELDS_TOO_LARGE close",
@@ -117,17 +136,21 @@ fn every_answer_is_the_same_for_every_cut() {
             "431 REQUEST_HEADER_FIELDS_TOO_LARGE close",
         ),
         ("GET / HTTP/1.1\r\n\r\n".into(), "400 BAD_REQUEST close"),
-        ("GET / HTTP/1.1\nHost: h\n\n".into(), "400 BAD_REQUEST close"),
-        (format!("{HEALTH}GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n{HEALTH}"), "200 {\"status\":\"ok\"} | 400 BAD_REQUEST close"),
+        (
+            "GET / HTTP/1.1\nHost: h\n\n".into(),
+            "400 BAD_REQUEST close",
+        ),
+        (
+            format!("{HEALTH}GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n{HEALTH}"),
+            "200 {\"status\":\"ok\"} | 400 BAD_REQUEST close",
+        ),
         (
             format!("GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n{HEALTH}"),
             "200 {\"status\":\"ok\"} close",
         ),
     ];
     for (text, expected) in table {
-        if !text.starts_with("HEAD") {
-            assert_eq!(at_every_cut(&text), expected, "{text:?}");
-        }
+        assert_eq!(at_every_cut(&text), expected, "{text:?}");
     }
 }
 
@@ -233,6 +256,60 @@ fn a_half_closed_client_gets_every_answer_that_it_is_owed() {
     assert_eq!(s.answers(client), format!("{OK} | {OK}"));
     assert!(s.is_closed(client));
     assert_eq!(s.did(), []);
+}
+
+#[test]
+fn a_paused_client_that_half_closes_gets_its_answers_but_no_stream() {
+    for (rest, count) in [(HEALTH, 601), (&HEALTH[..9], 600), (GET, 600)] {
+        let mut s = Script::new();
+        let client = s.open();
+        s.takes(client, Takes::Bytes(0));
+        s.bytes(client, HEALTH.repeat(600) + rest);
+        s.eof(client);
+        assert!(!s.is_closed(client));
+        s.takes(client, Takes::All);
+        assert_eq!(s.answers(client), vec![OK; count].join(" | "));
+        assert!(s.is_closed(client), "{rest:?}");
+        assert_eq!(s.did(), []);
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_outside_a_stream_is_forgotten() {
+    let command = post("{}");
+    let begun = [
+        "",
+        "GET",
+        &command[..command.len() - 1],
+        HEALTH,
+        "bad\r\n\r\n",
+    ];
+    for text in begun {
+        for takes in [Takes::All, Takes::Bytes(0)] {
+            let mut s = Script::new();
+            let client = s.open();
+            s.takes(client, takes);
+            s.bytes(client, text);
+            s.did();
+            s.broken(client, Broken::Reset);
+            assert!(s.is_closed(client), "{text:?}");
+            assert_eq!(s.gw.counts(), Counts::default());
+            assert_eq!(s.did(), [], "no callback, nothing to abort");
+        }
+    }
+}
+
+#[test]
+fn an_idle_client_that_leaves_is_closed_without_a_word() {
+    let mut s = Script::new();
+    for requests in ["", HEALTH] {
+        let client = s.open();
+        s.bytes(client, requests);
+        s.got(client);
+        s.eof(client);
+        assert!(s.is_closed(client));
+        assert_eq!((s.got(client), s.did()), (String::new(), vec![]));
+    }
 }
 
 #[test]

@@ -122,6 +122,18 @@ fn all_bytes_held_and_a_body_that_would_grow_them() {
 }
 
 #[test]
+fn a_request_that_is_refused_for_its_bytes_holds_them_no_longer() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let head = |n: usize| format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(n));
+    let (one, two, three) = (s.open(), s.open(), s.open());
+    s.bytes(one, head(1500));
+    s.bytes(two, head(600));
+    assert_eq!(s.answers(two), "503 OVERLOADED close Retry-After=5");
+    s.bytes(three, head(300));
+    assert_eq!(s.got(three), "");
+}
+
+#[test]
 fn all_bytes_held_and_a_window_that_would_grow_them() {
     let mut s = Script::with_limits(|limits| limits.max_held = 2000);
     let (client, job) = s.await_callback();
@@ -218,6 +230,23 @@ fn unread_answers_pause_a_publisher_until_it_reads() {
     s.takes(publisher, Takes::All);
     let expected = vec![OK; until_pause + 3].join(" | ");
     assert_eq!(s.answers(publisher), expected);
+}
+
+#[test]
+fn a_paused_publisher_has_to_read_half_of_what_it_may_leave() {
+    let mut s = Script::new();
+    let publisher = s.open();
+    s.bytes(publisher, HEALTH);
+    let one = s.got(publisher).len();
+    s.takes(publisher, Takes::Bytes(0));
+    let until_pause = 64 * 1024 / one + 1;
+    s.bytes(publisher, HEALTH.repeat(until_pause));
+    s.takes(publisher, Takes::Bytes(30 * 1024));
+    assert!(!s.gw.wants_input(publisher));
+    assert_eq!(s.did(), []);
+    s.takes(publisher, Takes::Bytes(3 * 1024));
+    assert!(s.gw.wants_input(publisher));
+    assert_eq!(s.did(), [Did::Read(publisher)]);
 }
 
 #[test]
