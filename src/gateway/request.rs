@@ -150,14 +150,6 @@ impl<S> Gateway<S> {
             return;
         }
         conn.is_paused = false;
-        if let State::Reading {
-            since, is_begun, ..
-        } = &mut conn.state
-        {
-            // The time in which nothing was read is not the client's.
-            *since = now;
-            *is_begun = false;
-        }
         self.serve_kept(id, now);
         if self.wants_input(id) {
             self.effects.push_back(super::Effect::Read(id));
