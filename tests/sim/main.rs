@@ -1,0 +1,62 @@
+//! The core under a seeded storm of everything that can happen, next to a plain model.
+//!
+//! `SIM_SEED=n` replays one seed, `SIM_SEEDS=n` runs the first n of them.
+
+#[path = "../oracles/mod.rs"]
+mod oracles;
+
+mod choices;
+mod model;
+mod peer;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use choices::Choices;
+use world::World;
+
+const SEEDS: u64 = 256;
+const ACTIONS: usize = 400;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn whatever_happens_the_laws_hold() {
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            World::new(Seeded::new(seed)).run(ACTIONS);
+        }));
+        assert!(run.is_ok(), "replay with SIM_SEED={seed}");
+    }
+}
+
+/// A splitmix64 sequence.
+pub(crate) struct Seeded {
+    state: u64,
+}
+
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Seeded {
+        Seeded { state: seed }
+    }
+}
+
+impl Choices for Seeded {
+    fn below(&mut self, n: u32) -> u32 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((u128::from(z ^ (z >> 31)) * u128::from(n)) >> 64) as u32
+    }
+
+    fn is_spent(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,227 @@
+//! One client as the model sees it: what it asked, what it was given, and whether that fits.
+
+use std::collections::VecDeque;
+
+use ssegateway::gateway::ConnId;
+use ssegateway::time::Time;
+
+use super::oracles::event_stream::{self, Dispatched};
+
+/// What a request is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum What {
+    Health,
+    Ready,
+    Nowhere,
+    NotAllowed,
+    /// A send whose JSON is no command.
+    BadCommand,
+    /// A send to a token, by its place in the world's list; `None` for one that nobody has.
+    Send {
+        token: Option<usize>,
+        event: Option<(String, String)>,
+        close: bool,
+    },
+    Stream {
+        is_old: bool,
+    },
+    /// Bytes that are no request.
+    Malformed,
+}
+
+/// A request and where its bytes end in all that the client sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) what: What,
+    pub(crate) end: usize,
+}
+
+/// How much the client's socket takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Takes {
+    All,
+    Bytes(usize),
+    Fails,
+}
+
+/// An answer with its length stated.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    pub(crate) is_last: bool,
+}
+
+/// What a client reads of its stream.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Item {
+    Event(Dispatched),
+    Beat,
+    End,
+}
+
+/// What the client has read up to now, as far as its next piece is whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Reading {
+    Answers,
+    Chunks,
+    Plain,
+    /// Nothing may follow.
+    Over,
+}
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: ConnId,
+    /// Sends what it likes; its answers are not looked at.
+    pub(crate) is_noise: bool,
+    pub(crate) asked: Vec<Asked>,
+    /// Written by the client, not yet read by the gateway.
+    pub(crate) unread: VecDeque<u8>,
+    /// The loop knows that there is something to read.
+    pub(crate) is_readable: bool,
+    pub(crate) is_fin_sent: bool,
+    pub(crate) is_fin_read: bool,
+    /// Bytes that the gateway has read.
+    pub(crate) delivered: usize,
+    /// Everything that was put out for the client, taken by its socket or not.
+    pub(crate) given: Vec<u8>,
+    /// How much of it the socket took.
+    pub(crate) taken: usize,
+    /// How much of it was looked at.
+    pub(crate) looked_at: usize,
+    pub(crate) reading: Reading,
+    /// A stream's head came.
+    pub(crate) has_stream: bool,
+    pub(crate) answered: usize,
+    pub(crate) takes: Takes,
+    pub(crate) has_fin: bool,
+    pub(crate) is_aborted: bool,
+    /// The client's side broke.
+    pub(crate) is_broken: bool,
+    /// The stream that it asked for last, by its place in the world's list.
+    pub(crate) token: Option<usize>,
+    pub(crate) last_active: Time,
+    pub(crate) is_gone: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(id: ConnId, is_noise: bool, now: Time) -> Peer {
+        Peer {
+            id,
+            is_noise,
+            asked: Vec::new(),
+            unread: VecDeque::new(),
+            is_readable: false,
+            is_fin_sent: false,
+            is_fin_read: false,
+            delivered: 0,
+            given: Vec::new(),
+            taken: 0,
+            looked_at: 0,
+            reading: Reading::Answers,
+            has_stream: false,
+            answered: 0,
+            takes: Takes::All,
+            has_fin: false,
+            is_aborted: false,
+            is_broken: false,
+            token: None,
+            last_active: now,
+            is_gone: false,
+        }
+    }
+
+    /// Requests that the gateway has read to their ends.
+    pub(crate) fn whole(&self) -> usize {
+        let whole = |asked: &&Asked| asked.end <= self.delivered;
+        self.asked.iter().take_while(whole).count()
+    }
+
+    /// Notes what waits for the client now.
+    pub(crate) fn observe(&mut self, output: &[u8]) {
+        let known = &self.given[self.taken..];
+        assert!(output.starts_with(known), "output was changed");
+        assert!(!self.has_fin || output.is_empty(), "bytes behind the FIN");
+        self.given.extend_from_slice(&output[known.len()..]);
+    }
+
+    /// The next answer, once it is whole; turns to the stream when its head comes.
+    pub(crate) fn next_answer(&mut self) -> Option<Answer> {
+        if self.reading != Reading::Answers {
+            return None;
+        }
+        let text = &self.given[self.looked_at..];
+        let end = text.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+        let head = String::from_utf8(text[..end].to_vec()).expect("a head in ASCII");
+        let status: u16 = head[9..12].parse().expect("a status");
+        if status == 100 {
+            self.looked_at += end;
+            return self.next_answer();
+        }
+        let is_asked = self.answered < self.asked.len();
+        assert!(is_asked, "an answer that nothing asked for: {head}");
+        if head.contains("text/event-stream") {
+            self.looked_at += end;
+            self.answered += 1;
+            self.has_stream = true;
+            self.reading = match head.contains("Transfer-Encoding: chunked\r\n") {
+                true => Reading::Chunks,
+                false => Reading::Plain,
+            };
+            return Some(Answer {
+                status,
+                body: String::new(),
+                is_last: false,
+            });
+        }
+        let length = head.split("Content-Length: ").nth(1).expect("a length");
+        let length: usize = length.split("\r\n").next().unwrap().parse().unwrap();
+        let body = String::from_utf8(text[end..end + length].to_vec()).unwrap();
+        self.looked_at += end + length;
+        self.answered += 1;
+        let is_last = head.contains("Connection: close\r\n");
+        if is_last {
+            self.reading = Reading::Over;
+        }
+        Some(Answer {
+            status,
+            body,
+            is_last,
+        })
+    }
+
+    /// The stream's next item, once it is whole. One chunk holds one event or one heartbeat.
+    pub(crate) fn next_item(&mut self) -> Option<Item> {
+        let text = &self.given[self.looked_at..];
+        let (content, used) = match self.reading {
+            Reading::Chunks => {
+                let line = text.windows(2).position(|two| two == b"\r\n")?;
+                let digits = std::str::from_utf8(&text[..line]).expect("a chunk size");
+                let size = usize::from_str_radix(digits, 16).expect("a chunk size");
+                let end = line + 2 + size;
+                let content = text.get(line + 2..end)?;
+                assert_eq!(text.get(end..end + 2)?, b"\r\n", "the chunk's end");
+                (content, end + 2)
+            }
+            Reading::Plain => {
+                let end = text.windows(2).position(|two| two == b"\n\n")? + 2;
+                (&text[..end], end)
+            }
+            Reading::Answers | Reading::Over => return None,
+        };
+        let content = std::str::from_utf8(content).expect("UTF-8").to_owned();
+        self.looked_at += used;
+        if content.is_empty() {
+            self.reading = Reading::Over;
+            return Some(Item::End);
+        }
+        let mut events = event_stream::read(&content);
+        assert!(content.ends_with("\n\n"), "{content:?}");
+        match events.pop() {
+            Some(event) if events.is_empty() => Some(Item::Event(event)),
+            None if content == ": heartbeat\n\n" => Some(Item::Beat),
+            _ => panic!("not one event: {content:?}"),
+        }
+    }
+}

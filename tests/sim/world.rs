@@ -1,0 +1,265 @@
+//! The gateway, its clients and its backend: one action after another, every effect carried out,
+//! every law checked behind each.
+
+#[path = "world/backend.rs"]
+mod backend;
+#[path = "world/clients.rs"]
+mod clients;
+#[path = "world/look.rs"]
+mod look;
+
+use std::time::Duration;
+
+use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
+use ssegateway::config::Limits;
+use ssegateway::gateway::{Broken, ConnId, Counts, Effect, Gateway, Settings};
+use ssegateway::time::Time;
+use ssegateway::wire::Directives;
+
+use super::choices::Choices;
+use super::model::{Life, Token};
+use super::peer::{Peer, Takes, What};
+
+pub(crate) struct World<C> {
+    pub(crate) choices: C,
+    gw: Gateway<()>,
+    now: Time,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) tokens: Vec<Token>,
+    /// Callbacks whose results are owed.
+    jobs: Vec<Job>,
+    /// Connect callbacks whose results came.
+    spent: Vec<Job>,
+    is_draining: bool,
+    is_held_small: bool,
+    /// Nothing is taken and every callback fails from now on.
+    is_ending: bool,
+    serial: u32,
+}
+
+impl<C: Choices> World<C> {
+    pub(crate) fn new(mut choices: C) -> World<C> {
+        let default = Limits::default();
+        let limits = Limits {
+            max_unsent: *choices.pick(&[200, 3_000, default.max_unsent]),
+            max_held: *choices.pick(&[2_000, 20_000, default.max_held, default.max_held]),
+            max_unread_answer: *choices.pick(&[1, 300, 2_000, default.max_unread_answer]),
+            max_discarded: *choices.pick(&[60, default.max_discarded]),
+            max_streams: *choices.pick(&[2, 5, default.max_streams]),
+            ..default.clone()
+        };
+        let is_held_small = limits.max_held < default.max_held;
+        let heartbeat = Duration::from_secs(*choices.pick(&[1, 15, 40]));
+        World {
+            gw: Gateway::new(Settings {
+                is_configured: true,
+                heartbeat,
+                limits,
+            }),
+            choices,
+            now: Time(0),
+            peers: Vec::new(),
+            tokens: Vec::new(),
+            jobs: Vec::new(),
+            spent: Vec::new(),
+            is_draining: false,
+            is_held_small,
+            is_ending: false,
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn run(&mut self, actions: usize) {
+        for _ in 0..actions {
+            if self.choices.is_spent() {
+                break;
+            }
+            self.act();
+        }
+        self.end();
+    }
+
+    fn act(&mut self) {
+        match self.choices.below(64) {
+            0..=5 => self.accept(),
+            6..=21 => self.ask(),
+            22..=33 => self.deliver_some(),
+            34..=43 => self.answer_callback(),
+            44..=49 => self.change_takes(),
+            50..=56 => self.pass(),
+            57 => self.fin(),
+            58 => self.break_one(),
+            59..=60 => self.stale_result(),
+            61..=62 => self.noise(),
+            _ if self.choices.one_in(8) => {
+                self.is_draining = true;
+                self.tokens
+                    .iter_mut()
+                    .for_each(|t| t.end(Reason::ServerClosed));
+                self.step(|gw, now| gw.shutdown(now));
+            }
+            _ => self.gw.reap(),
+        }
+    }
+
+    // ---- one step ----
+
+    fn step(&mut self, verb: impl FnOnce(&mut Gateway<()>, Time)) {
+        self.tokens.iter_mut().for_each(Token::begin_step);
+        verb(&mut self.gw, self.now);
+        while let Some(effect) = self.gw.effect() {
+            match effect {
+                Effect::Flush(id) => self.flush(id),
+                Effect::Read(id) => {
+                    let at = self.peer_of(id);
+                    self.peers[at].is_readable = true;
+                }
+                Effect::Fin(id) => {
+                    assert!(self.gw.output(id).is_none(), "bytes behind the FIN");
+                    let at = self.peer_of(id);
+                    assert!(!self.peers[at].has_fin, "a second FIN");
+                    self.peers[at].has_fin = true;
+                }
+                Effect::Abort(id) => {
+                    assert!(self.gw.io(id).is_some(), "no socket to abort");
+                    let at = self.peer_of(id);
+                    self.peers[at].is_aborted = true;
+                }
+                Effect::Call(job) => self.call(job),
+                Effect::Withdraw(job) => self.withdraw(job),
+            }
+        }
+        self.gw.check_invariants();
+        self.look();
+        if !self.choices.one_in(4) {
+            self.gw.reap();
+        }
+    }
+
+    fn peer_of(&self, id: ConnId) -> usize {
+        let found = self.peers.iter().position(|peer| peer.id == id);
+        found.expect("a connection's client")
+    }
+
+    fn flush(&mut self, id: ConnId) {
+        let at = self.peer_of(id);
+        let Some((_, output)) = self.gw.output(id) else {
+            return;
+        };
+        let peer = &mut self.peers[at];
+        peer.observe(output);
+        let n = match &mut peer.takes {
+            Takes::All => output.len(),
+            Takes::Bytes(room) => {
+                let n = output.len().min(*room);
+                *room -= n;
+                n
+            }
+            Takes::Fails => {
+                peer.is_broken = true;
+                self.leave(at, Reason::Error);
+                return self.gw.broken(id, Broken::WriteFailed, self.now);
+            }
+        };
+        peer.taken += n;
+        if n > 0 {
+            peer.last_active = self.now;
+        }
+        self.gw.flushed(id, n, self.now);
+    }
+
+    fn call(&mut self, job: Job) {
+        match job.action {
+            Action::Connect { expires } => {
+                assert_eq!(expires, self.now + Duration::from_secs(5));
+                let peer = self.client_of(&job.request);
+                self.tokens.push(Token::new(job.token, job.id, peer));
+                if let Some(at) = peer {
+                    self.peers[at].token = Some(self.tokens.len() - 1);
+                }
+            }
+            Action::Disconnect { reason } => {
+                let found = self.tokens.iter_mut().find(|token| token.uuid == job.token);
+                found.expect("a known token").tell(reason);
+            }
+        }
+        if self.is_ending || self.choices.one_in(20) {
+            if let Action::Connect { .. } = job.action {
+                let token = self.token_of(job.id);
+                (token.is_owed, token.life) = (false, Life::Over);
+            }
+            self.gw.result(result(&job, Outcome::QueueFull), self.now);
+        } else {
+            self.jobs.push(job);
+        }
+    }
+
+    /// The client whose request this is, unless it is one that keeps to nothing.
+    fn client_of(&self, request: &[u8]) -> Option<usize> {
+        let request: serde_json::Value = serde_json::from_slice(request).expect("JSON");
+        let url = request["url"].as_str().expect("a url");
+        let mut parts = url.strip_prefix("/s/")?.split('/');
+        let at: usize = parts.next()?.parse().ok()?;
+        let number: usize = parts.next()?.parse().ok()?;
+        let what = &self.peers[at].asked[number].what;
+        assert!(
+            matches!(what, What::Stream { .. }),
+            "{url} was not asked for"
+        );
+        Some(at)
+    }
+
+    fn withdraw(&mut self, job: JobId) {
+        let is_given_back = self.choices.one_in(2);
+        let token = self.token_of(job);
+        token.life = Life::Over;
+        // A full queue may have given its result within the same step.
+        if is_given_back && token.is_owed {
+            token.is_owed = false;
+            self.jobs.retain(|other| other.id != job);
+            self.gw.withdrawn(job);
+        }
+    }
+
+    /// All callbacks end, nobody reads, and time passes: nothing may be left.
+    fn end(&mut self) {
+        self.is_ending = true;
+        for at in 0..self.peers.len() {
+            self.peers[at].takes = Takes::Bytes(0);
+        }
+        while let Some(job) = self.jobs.pop() {
+            self.finish(job, answered(200));
+        }
+        for _ in 0..6 {
+            self.now = self.now + Duration::from_secs(100_000);
+            self.step(|gw, now| {
+                gw.tick(now);
+            });
+            while let Some(job) = self.jobs.pop() {
+                self.finish(job, answered(200));
+            }
+        }
+        self.gw.reap();
+        assert_eq!(self.gw.counts(), Counts::default());
+        assert_eq!(self.gw.deadline(), None);
+        for token in &self.tokens {
+            assert!(!token.is_owed && token.is_accepted == token.told.is_some());
+        }
+    }
+}
+
+fn answered(status: u16) -> Outcome {
+    Outcome::Answered {
+        status,
+        directives: Directives::default(),
+    }
+}
+
+fn result(job: &Job, outcome: Outcome) -> CallbackResult {
+    CallbackResult {
+        id: job.id,
+        token: job.token,
+        action: job.action,
+        outcome,
+    }
+}

@@ -1,0 +1,80 @@
+//! What the backend does: answers in time, late, badly, or twice.
+
+use ssegateway::callback::{Action, Job, JobId, Outcome};
+use ssegateway::wire::{Directives, Event};
+
+use super::super::choices::Choices;
+use super::super::model::{Life, Token};
+use super::{World, answered, result};
+
+impl<C: Choices> World<C> {
+    pub(super) fn answer_callback(&mut self) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        let at = self.choices.below(self.jobs.len() as u32) as usize;
+        let job = self.jobs.remove(at);
+        let outcome = match self.choices.below(10) {
+            0 => Outcome::Failed("reset".into()),
+            1 => Outcome::TimedOut,
+            2 => answered(*self.choices.pick(&[204, 302, 304, 401, 403, 500, 999])),
+            3..=5 => {
+                let event = self.choices.one_in(2).then(|| self.event());
+                let event = event.map(|(name, data)| Event { name, data });
+                Outcome::Answered {
+                    status: 200,
+                    directives: Directives {
+                        event,
+                        close: self.choices.one_in(4),
+                        problem: None,
+                    },
+                }
+            }
+            _ => answered(200),
+        };
+        self.finish(job, outcome);
+    }
+
+    pub(super) fn finish(&mut self, job: Job, outcome: Outcome) {
+        if let Action::Connect { .. } = job.action {
+            let token = self.token_of(job.id);
+            token.is_owed = false;
+            match &outcome {
+                Outcome::Answered {
+                    status: 200..=299,
+                    directives,
+                } => {
+                    let event = directives.event.as_ref();
+                    let event = event.map(|event| (&*event.name, &*event.data));
+                    token.accept(event, directives.close);
+                }
+                _ => token.life = Life::Over,
+            }
+            self.spent.push(job.clone());
+        }
+        self.step(|gw, now| gw.result(result(&job, outcome), now));
+    }
+
+    /// A result that is not owed changes nothing.
+    pub(super) fn stale_result(&mut self) {
+        let Some(mut job) = self.spent.last().cloned() else {
+            return;
+        };
+        if self.choices.one_in(2) {
+            job.id = JobId(u64::MAX);
+        }
+        let before: Vec<usize> = self.peers.iter().map(|peer| peer.given.len()).collect();
+        let counts = self.gw.counts();
+        self.gw.result(result(&job, answered(200)), self.now);
+        assert!(self.gw.effect().is_none(), "a stale result had an effect");
+        assert_eq!(self.gw.counts(), counts);
+        self.step(|_, _| {});
+        let after: Vec<usize> = self.peers.iter().map(|peer| peer.given.len()).collect();
+        assert_eq!(before, after);
+    }
+
+    pub(super) fn token_of(&mut self, job: JobId) -> &mut Token {
+        let found = self.tokens.iter_mut().find(|token| token.job == job);
+        found.expect("a callback's token")
+    }
+}

@@ -1,0 +1,272 @@
+//! What clients do: connect, ask, send in pieces, read slowly, leave.
+
+use std::time::Duration;
+
+use ssegateway::callback::Reason;
+use ssegateway::gateway::{Broken, Scope};
+
+use super::super::choices::Choices;
+use super::super::peer::{Asked, Peer, Takes, What};
+use super::World;
+
+/// Clients at once; more are not taken in.
+const MOST_PEERS: usize = 10;
+
+impl<C: Choices> World<C> {
+    pub(super) fn accept(&mut self) {
+        let alive = self.peers.iter().filter(|peer| !peer.is_gone).count();
+        if alive >= MOST_PEERS {
+            return;
+        }
+        let id = self.gw.accept((), Scope::Whole, self.now);
+        let is_noise = self.choices.one_in(12);
+        let peer = Peer::new(id, is_noise, self.now);
+        self.peers.push(peer);
+        self.step(|_, _| {});
+    }
+
+    /// A client that can still speak.
+    fn speaker(&mut self) -> Option<usize> {
+        let can = |peer: &Peer| !peer.is_gone && !peer.is_fin_sent;
+        let all: Vec<usize> = (0..self.peers.len())
+            .filter(|&at| can(&self.peers[at]))
+            .collect();
+        (!all.is_empty()).then(|| *self.choices.pick(&all))
+    }
+
+    /// A client writes one request or several; they are delivered at once or later, in pieces.
+    pub(super) fn ask(&mut self) {
+        let Some(at) = self.speaker().filter(|&at| !self.peers[at].is_noise) else {
+            return;
+        };
+        for _ in 0..*self.choices.pick(&[1, 1, 1, 2, 5]) {
+            let what = self.what();
+            let text = self.request(at, &what);
+            let peer = &mut self.peers[at];
+            peer.unread.extend(text.as_bytes());
+            let end = peer.delivered + peer.unread.len();
+            peer.asked.push(Asked { what, end });
+            peer.is_readable = true;
+        }
+        if !self.choices.one_in(3) {
+            self.deliver(at, usize::MAX);
+        }
+    }
+
+    fn what(&mut self) -> What {
+        match self.choices.below(20) {
+            0..=1 => What::Health,
+            2 => What::Ready,
+            3 => What::Nowhere,
+            4 => What::NotAllowed,
+            5 => What::BadCommand,
+            6..=10 => What::Stream {
+                is_old: self.choices.one_in(4),
+            },
+            11 if self.choices.one_in(4) => What::Malformed,
+            _ => self.send(),
+        }
+    }
+
+    fn send(&mut self) -> What {
+        let token = (!self.tokens.is_empty() && !self.choices.one_in(12)).then(|| {
+            let recent = self.tokens.len().min(6);
+            self.tokens.len() - 1 - self.choices.below(recent as u32) as usize
+        });
+        let event = (!self.choices.one_in(8)).then(|| self.event());
+        let close = self.choices.one_in(8);
+        What::Send {
+            token,
+            event,
+            close,
+        }
+    }
+
+    /// An event unlike every other.
+    pub(super) fn event(&mut self) -> (String, String) {
+        self.serial += 1;
+        let name = *self.choices.pick(&["", "tick", "é x"]);
+        let pad = *self
+            .choices
+            .pick(&["", "\n", "\r\r\n", "\nevent: no\ndata: x", " ü\u{2028}"]);
+        let room = *self.choices.pick(&[0, 0, 0, 150, 1_500]);
+        let data = format!("{}{pad}{}", self.serial, "z".repeat(room));
+        (name.to_owned(), data)
+    }
+
+    fn request(&mut self, at: usize, what: &What) -> String {
+        let number = self.peers[at].asked.len();
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        match what {
+            What::Health => get("/healthz"),
+            What::Ready => get("/readyz"),
+            What::Nowhere => "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc".into(),
+            What::NotAllowed => "DELETE /a HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+            What::BadCommand => self.post("{\"token\":7}"),
+            What::Stream { is_old: false } => get(&format!("/s/{at}/{number}")),
+            What::Stream { is_old: true } => {
+                format!("GET /s/{at}/{number} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+            }
+            What::Malformed => "GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n".into(),
+            What::Send {
+                token,
+                event,
+                close,
+            } => {
+                let nobody = uuid::Uuid::nil();
+                let token = token.map_or(nobody, |token| self.tokens[token].uuid);
+                let event = event
+                    .as_ref()
+                    .map(|(name, data)| serde_json::json!({ "name": name, "data": data }));
+                let mut body = serde_json::json!({ "token": token.to_string(), "close": close });
+                if let Some(event) = event {
+                    body["event"] = event;
+                }
+                self.post(&body.to_string())
+            }
+        }
+    }
+
+    fn post(&mut self, body: &str) -> String {
+        let length = body.len();
+        let start = "POST /internal/send HTTP/1.1\r\nHost: h\r\n";
+        match self.choices.below(6) {
+            0 => {
+                let (one, two) = body.split_at(length / 2);
+                let size = |part: &str| format!("{:x}", part.len());
+                let (first, second) = (size(one), size(two));
+                format!(
+                    "{start}Transfer-Encoding: chunked\r\n\r\n\
+                     {first}\r\n{one}\r\n{second};x\r\n{two}\r\n0\r\n\r\n"
+                )
+            }
+            1 => format!("{start}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n{body}"),
+            _ => format!("{start}Content-Length: {length}\r\n\r\n{body}"),
+        }
+    }
+
+    pub(super) fn deliver_some(&mut self) {
+        let waiting = |peer: &Peer| peer.is_readable && !peer.is_gone;
+        let all: Vec<usize> = (0..self.peers.len())
+            .filter(|&at| waiting(&self.peers[at]))
+            .collect();
+        if !all.is_empty() {
+            let at = *self.choices.pick(&all);
+            let most = *self.choices.pick(&[1, 7, 60, 400, usize::MAX]);
+            self.deliver(at, most);
+        }
+    }
+
+    /// The loop reads from a client, at most so many bytes.
+    fn deliver(&mut self, at: usize, most: usize) {
+        let peer = &mut self.peers[at];
+        if peer.is_gone || !peer.is_readable {
+            return;
+        }
+        if !self.gw.wants_input(peer.id) {
+            // This readiness is spent; an effect has to tell when to read again.
+            peer.is_readable = false;
+            return;
+        }
+        let count = peer.unread.len().min(most);
+        let bytes: Vec<u8> = peer.unread.drain(..count).collect();
+        let id = peer.id;
+        peer.delivered += count;
+        if count > 0 {
+            peer.last_active = self.now;
+            self.step(|gw, now| gw.bytes(id, &bytes, now));
+        } else if peer.is_fin_sent && !peer.is_fin_read {
+            peer.is_fin_read = true;
+            self.leave(at, Reason::ClientClosed);
+            self.step(|gw, now| gw.eof(id, now));
+        } else {
+            peer.is_readable = false;
+        }
+    }
+
+    pub(super) fn leave(&mut self, at: usize, reason: Reason) {
+        for token in self
+            .tokens
+            .iter_mut()
+            .filter(|token| token.peer == Some(at))
+        {
+            token.end(reason);
+        }
+    }
+
+    pub(super) fn fin(&mut self) {
+        if let Some(at) = self.speaker() {
+            self.peers[at].is_fin_sent = true;
+            self.peers[at].is_readable = true;
+        }
+    }
+
+    pub(super) fn break_one(&mut self) {
+        let Some(at) = self.speaker() else {
+            return;
+        };
+        let (how, reason) = *self.choices.pick(&[
+            (Broken::Reset, Reason::ClientClosed),
+            (Broken::Vanished, Reason::Error),
+            (Broken::WriteFailed, Reason::Error),
+        ]);
+        self.peers[at].is_broken = true;
+        self.leave(at, reason);
+        let id = self.peers[at].id;
+        self.step(|gw, now| gw.broken(id, how, now));
+    }
+
+    pub(super) fn change_takes(&mut self) {
+        let Some(at) = self.speaker() else {
+            return;
+        };
+        let takes = match self.choices.below(8) {
+            0..=2 => Takes::Bytes(0),
+            3..=4 => Takes::Bytes(1 + self.choices.below(500) as usize),
+            5 => Takes::Fails,
+            _ => Takes::All,
+        };
+        self.peers[at].takes = takes;
+        let id = self.peers[at].id;
+        if takes != Takes::Bytes(0) {
+            self.step(|gw, now| gw.writable(id, now));
+        }
+    }
+
+    pub(super) fn pass(&mut self) {
+        let time = *self
+            .choices
+            .pick(&[1, 60, 900, 2_000, 5_000, 5_000, 15_000, 31_000, 90_000]);
+        self.now = self.now + Duration::from_millis(time);
+        self.step(|gw, now| {
+            gw.tick(now);
+        });
+    }
+
+    /// A client that keeps to nothing.
+    pub(super) fn noise(&mut self) {
+        let Some(at) = self.speaker().filter(|&at| self.peers[at].is_noise) else {
+            return;
+        };
+        const WORDS: [&str; 12] = [
+            "GET /x HTTP/1.1\r\n",
+            "Host: h\r\n",
+            "\r\n",
+            "\r",
+            "POST /internal/send HTTP/1.1\r\n",
+            "Content-Length: 20\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "5\r\nabcde\r\n0\r\n\r\n",
+            "{\"token\":\"x\"}",
+            "\0",
+            "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "Expect: 100-continue\r\n",
+        ];
+        let peer_bytes: Vec<u8> = (0..1 + self.choices.below(6))
+            .flat_map(|_| self.choices.pick(&WORDS).bytes())
+            .collect();
+        self.peers[at].unread.extend(peer_bytes);
+        self.peers[at].is_readable = true;
+        self.deliver(at, usize::MAX);
+    }
+}

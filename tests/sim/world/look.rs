@@ -1,0 +1,129 @@
+//! What must be true behind every step: answers, streams, ends and counts against the model.
+
+use std::time::Duration;
+
+use ssegateway::callback::{Action, Job, Reason};
+
+use super::super::choices::Choices;
+use super::super::model::{self, Life, Token};
+use super::super::peer::{Item, Reading, What};
+use super::World;
+
+impl<C: Choices> World<C> {
+    pub(super) fn look(&mut self) {
+        for at in 0..self.peers.len() {
+            let peer = &mut self.peers[at];
+            if peer.is_gone {
+                continue;
+            }
+            if let Some((_, output)) = self.gw.output(peer.id) {
+                peer.observe(output);
+            }
+            if peer.is_noise {
+                continue;
+            }
+            while let Some(answer) = self.peers[at].next_answer() {
+                let peer = &self.peers[at];
+                let is_whole = peer.whole() >= peer.answered;
+                let what = &peer.asked[peer.answered - 1].what;
+                model::judge(&answer, what, is_whole, self.is_draining, &mut self.tokens);
+            }
+        }
+        self.look_at_unanswered();
+        for at in 0..self.peers.len() {
+            if !self.peers[at].is_gone {
+                self.look_at_stream(at);
+                self.look_at_end(at);
+            }
+        }
+        self.tokens.iter().for_each(Token::check);
+        self.look_at_counts();
+    }
+
+    /// Sends of clients that have gone: nobody knows whether they were carried out.
+    fn look_at_unanswered(&mut self) {
+        for peer in self.peers.iter().filter(|peer| !peer.is_gone) {
+            if self.gw.at(peer.id.index()) == Some(peer.id) {
+                continue;
+            }
+            for asked in &peer.asked[peer.answered.min(peer.whole())..peer.whole()] {
+                if let What::Send {
+                    token: Some(token),
+                    event,
+                    close,
+                } = &asked.what
+                {
+                    self.tokens[*token].take_perhaps(event, *close);
+                }
+            }
+        }
+    }
+
+    fn look_at_stream(&mut self, at: usize) {
+        let peer = &mut self.peers[at];
+        let Some(token) = peer.token.filter(|_| !peer.is_noise) else {
+            return;
+        };
+        let token = &mut self.tokens[token];
+        while let Some(item) = peer.next_item() {
+            assert!(token.is_accepted, "a stream that nobody accepted");
+            match item {
+                Item::Event(event) => token.give(event),
+                Item::Beat => {}
+                Item::End => assert_eq!(token.told, Some(Reason::ServerClosed)),
+            }
+        }
+        let is_here = self.gw.at(peer.id.index()) == Some(peer.id);
+        let is_open = token.life == Life::Open;
+        let is_closing = token.is_accepted && token.cause == Some(Reason::ServerClosed);
+        assert!(
+            peer.has_stream || !is_here || !is_open,
+            "open without a head"
+        );
+        if is_here && peer.has_stream && (is_open || is_closing) {
+            assert_eq!(token.given, token.events.len(), "events are missing");
+            if is_closing && peer.reading != Reading::Plain {
+                assert_eq!(peer.reading, Reading::Over, "no last chunk");
+            }
+        }
+        if peer.reading == Reading::Over {
+            assert_eq!(peer.looked_at, peer.given.len(), "bytes behind the end");
+        }
+    }
+
+    fn look_at_end(&mut self, at: usize) {
+        let peer = &mut self.peers[at];
+        peer.is_gone = self.gw.at(peer.id.index()) != Some(peer.id);
+        if peer.is_gone {
+            let is_left = peer.is_fin_read || peer.is_broken;
+            let is_closed = peer.has_fin || peer.is_aborted || self.is_held_small;
+            let silence = self.now.since(peer.last_active);
+            let is_silent = silence >= Duration::from_secs(20);
+            assert!(is_left || is_closed || is_silent, "closed without a cause");
+            return;
+        }
+        let waits = peer
+            .token
+            .is_some_and(|t| self.tokens[t].life == Life::Window);
+        let is_served = peer.reading == Reading::Answers && self.gw.wants_input(peer.id);
+        if is_served && !waits && !peer.is_noise {
+            assert_eq!(
+                peer.answered,
+                peer.whole(),
+                "a whole request without answer"
+            );
+        }
+    }
+
+    fn look_at_counts(&mut self) {
+        let counts = self.gw.counts();
+        let is_connect = |job: &&Job| matches!(job.action, Action::Connect { .. });
+        let connects = self.jobs.iter().filter(is_connect).count();
+        assert_eq!(counts.connects, connects);
+        assert_eq!(counts.disconnects, self.jobs.len() - connects);
+        let live = self.tokens.iter().filter(|token| token.life != Life::Over);
+        assert_eq!(counts.streams, live.count());
+        let here = self.peers.iter().filter(|peer| !peer.is_gone);
+        assert_eq!(counts.connections, here.count());
+    }
+}
