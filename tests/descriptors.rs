@@ -1,0 +1,174 @@
+//! When descriptors run short (contract, section 6): streams are refused before the last one is
+//! taken from callbacks, sends and health checks; when they run out all the same, accepting
+//! pauses, nothing spins, and everything goes on once there are some again.
+
+#[path = "support/process.rs"]
+mod process;
+mod support;
+
+use std::net::TcpStream;
+
+use process::{Process, cpu_ticks, descriptors, eventually, next_descriptor};
+use rlimit::Resource;
+use serde_json::json;
+use support::send_data;
+use support::{Backend, Client, Gateway, OK, assert_error, assert_ok, open_stream, send_close};
+
+/// Ticks of 10 ms that a second without work may cost at most, on a machine that is slow.
+const IDLE_TICKS: u64 = 25;
+
+/// Processor time that the process uses between two heartbeats, one second.
+fn ticks_of_a_second(pid: u32, stream: &mut Client) -> u64 {
+    assert_eq!(stream.next_event(), ": heartbeat\n\n");
+    let before = cpu_ticks(pid);
+    assert_eq!(stream.next_event(), ": heartbeat\n\n");
+    cpu_ticks(pid) - before
+}
+
+fn served(port: u16) {
+    let mut client = Client::connect(port);
+    client.get("/healthz");
+    assert_ok(&client.read_response(), OK);
+}
+
+#[test]
+fn streams_leave_descriptors_for_everything_else() {
+    let backend = Backend::accepting();
+    let gateway = Process::start("ulimit -n 64; exec \"$0\"", &backend, &[]);
+    let mut streams = Vec::new();
+    let refused = loop {
+        let mut client = gateway.get(&format!("/{}", streams.len()));
+        let head = client.read_head();
+        if head.status != 200 {
+            break head;
+        }
+        streams.push(client);
+        assert!(streams.len() < 64, "no limit");
+    };
+    assert_eq!(refused.status, 503);
+    assert!(refused.value("retry-after").is_some());
+    assert!(streams.len() >= 16, "{}", streams.len());
+    assert!(descriptors(gateway.pid()) <= 64);
+    // Sends, health checks, and both callbacks have theirs.
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let token = backend.next_connect_of(&format!("/{number}")).token();
+        let command = json!({"token": token, "event": {"data": "x"}, "close": number % 2 == 0});
+        assert_ok(&gateway.post(&command), OK);
+        assert_eq!(stream.next_event(), "data: x\n\n");
+        served(gateway.port());
+    }
+    for _ in 0..streams.len().div_ceil(2) {
+        assert_eq!(backend.next_disconnect().reason(), "server_closed");
+    }
+    gateway.open_stream(&backend, "/again");
+    drop(streams);
+    backend.assert_balanced();
+}
+
+/// Connections that say nothing fill the house; the next ones wait in the kernel's queue.
+#[test]
+fn a_full_house_pauses_accepting_and_recovers() {
+    let backend = Backend::accepting();
+    let settings = [("HEARTBEAT_INTERVAL_SECONDS", "1")];
+    let gateway = Process::start("ulimit -n 64; exec \"$0\"", &backend, &settings);
+    let (mut stream, token) = gateway.open_stream(&backend, "/s");
+    let silent: Vec<TcpStream> = (0..80)
+        .map(|_| TcpStream::connect(("127.0.0.1", gateway.port())).expect("the kernel's queue"))
+        .collect();
+    let mut waiting = gateway.get("/healthz");
+    let ticks = ticks_of_a_second(gateway.pid(), &mut stream);
+    assert!(ticks < IDLE_TICKS, "{ticks} ticks in a second");
+    assert!(descriptors(gateway.pid()) <= 64);
+    drop(silent);
+    assert_ok(&waiting.read_response(), OK);
+    assert_ok(&gateway.post(&json!({"token": token, "close": true})), OK);
+    backend.assert_balanced();
+}
+
+/// The limit is lowered behind the gateway's back, so that its own reckoning is wrong.
+#[test]
+fn descriptors_that_run_out_all_the_same_pause_accepting() {
+    let backend = Backend::accepting();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("HEARTBEAT_INTERVAL_SECONDS", "1")
+        .start();
+    let (mut stream, token) = open_stream(&gateway, &backend, "/s");
+    let few = next_descriptor(gateway.pid()) + 4;
+    let pid = gateway.pid().try_into().expect("a process id");
+    let (_, hard) = Resource::NOFILE.get().expect("a limit");
+    let limit = |soft: u64| rlimit::prlimit(pid, Resource::NOFILE, Some((soft, hard)), None);
+    limit(few).expect("a lower limit");
+    let silent: Vec<TcpStream> = (0..20)
+        .map(|_| TcpStream::connect(("127.0.0.1", gateway.port())).expect("the kernel's queue"))
+        .collect();
+    let line = gateway.wait_log_all(&["[WARN]", "accepting pauses", "limit=descriptors"]);
+    assert!(line.is_error);
+    let mut waiting = gateway.get("/healthz");
+    let ticks = ticks_of_a_second(gateway.pid(), &mut stream);
+    assert!(ticks < IDLE_TICKS, "{ticks} ticks in a second");
+    // Clients that leave make room without any limit being raised.
+    drop(silent);
+    assert_ok(&waiting.read_response(), OK);
+    limit(hard).expect("the old limit");
+    assert_ok(&send_data(&gateway, &token, "x"), OK);
+    eventually("the event", || stream.next_event() == "data: x\n\n");
+    let (other, other_token) = open_stream(&gateway, &backend, "/other");
+    drop(other);
+    assert_eq!(
+        backend.next_disconnect_of(&other_token).reason(),
+        "client_closed"
+    );
+    assert_ok(&send_close(&gateway, &token), OK);
+    backend.assert_balanced();
+}
+
+/// No descriptor for the connection to the backend: the client is told at once, and later ones
+/// are served.
+#[test]
+fn a_callback_without_a_descriptor_fails_alone() {
+    let backend = Backend::accepting();
+    let gateway = Gateway::of(&backend);
+    let mut client = gateway.connect();
+    client.get("/healthz");
+    assert_ok(&client.read_response(), OK);
+    let none = next_descriptor(gateway.pid());
+    let pid = gateway.pid().try_into().expect("a process id");
+    let (_, hard) = Resource::NOFILE.get().expect("a limit");
+    let limit = |soft: u64| rlimit::prlimit(pid, Resource::NOFILE, Some((soft, hard)), None);
+    limit(none).expect("a lower limit");
+    client.get("/a");
+    assert_error(&client.read_response(), 503, "BACKEND_UNAVAILABLE");
+    gateway.wait_log_all(&["[ERROR]", "connect callback", "token=", "error="]);
+    limit(hard).expect("the old limit");
+    client.get("/b");
+    assert_eq!(client.read_head().status, 200);
+    client.reset();
+    backend.assert_balanced();
+}
+
+/// Every descriptor that a life of connections took is given back.
+#[test]
+fn descriptors_are_given_back() {
+    let backend = Backend::accepting();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("WORKER_IDLE_SECONDS", "1")
+        .start();
+    let before = descriptors(gateway.pid());
+    let streams: Vec<_> = (0..50)
+        .map(|number| open_stream(&gateway, &backend, &format!("/{number}")))
+        .collect();
+    assert!(descriptors(gateway.pid()) >= before + 50);
+    for (number, (client, token)) in streams.into_iter().enumerate() {
+        match number % 3 {
+            0 => drop(client),
+            1 => client.reset(),
+            _ => assert_ok(&send_close(&gateway, &token), OK),
+        }
+    }
+    backend.assert_balanced();
+    eventually("the descriptors of before", || {
+        descriptors(gateway.pid()) == before
+    });
+}
