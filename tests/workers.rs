@@ -211,15 +211,23 @@ fn a_disconnect_has_a_time_of_its_own_and_no_second_attempt() {
 fn a_backend_that_dies_and_comes_back_is_used_again() {
     let mut backend = Backend::accepting();
     let gateway = Gateway::of(&backend);
-    let (mut stream, token) = open_stream(&gateway, &backend, "/1");
+    let mut stream = gateway.get("/1");
+    assert_eq!(stream.read_head().status, 200);
+    let mut callbacks = vec![backend.next_connect_of("/1")];
+    let token = callbacks[0].token();
+    let mut clients = Vec::new();
     for _ in 0..3 {
         let mut client = gateway.get("/2");
-        let last = backend.next_connect_of("/2");
         assert_eq!(client.read_head().status, 200);
+        clients.push(client);
         backend.stop_listening();
-        last.close();
-        last.wait_ended();
-        // Whether on the connection that was used before or on a fresh one: both fail.
+        // It takes all its connections with it.
+        callbacks.push(backend.next_connect_of("/2"));
+        for callback in callbacks.drain(..) {
+            callback.close();
+            callback.wait_ended();
+        }
+        // Whether on a connection that was used before or on a fresh one: both fail.
         let mut refused = gateway.get("/3");
         assert_error(&refused.read_response(), 503, "BACKEND_UNAVAILABLE");
         // What is open stays open.
@@ -228,9 +236,11 @@ fn a_backend_that_dies_and_comes_back_is_used_again() {
         backend.listen();
         refused.get("/4");
         assert_eq!(refused.read_head().status, 200);
+        callbacks.push(backend.next_connect_of("/4"));
+        clients.push(refused);
     }
     gateway.wait_log_all(&["[ERROR]", "connect callback", "token=", "refused"]);
-    drop(stream);
+    drop((stream, clients));
     backend.assert_balanced();
 }
 

@@ -1,0 +1,380 @@
+//! Signals (contract, section 10): what ends how, what is still delivered, and when the process
+//! is gone.
+
+#[path = "support/process.rs"]
+mod process;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use process::{signal, write_until_stuck};
+use serde_json::json;
+use support::{BUFFERED, Backend, Callback, Client, Gateway, OK, assert_error, assert_ok};
+use support::{open_stream, post_send, send_close, send_data};
+
+/// A gateway whose shutdown has no limit in time that a test could see.
+fn patient(backend: &Backend) -> Gateway {
+    Gateway::builder()
+        .backend(backend)
+        .env("SHUTDOWN_TIMEOUT_SECONDS", "600")
+        .start()
+}
+
+/// The log says that the shutdown has begun: streams are ended, callbacks are on their way.
+fn terminate(gateway: &Gateway, name: &str) {
+    gateway.signal(name);
+    gateway.wait_log("[INFO] streams ended");
+}
+
+#[track_caller]
+fn assert_clean_exit(gateway: &mut Gateway) {
+    assert_eq!(gateway.wait_exit().code(), Some(0), "{}", gateway.log());
+}
+
+#[test]
+fn idle_gateways_end_at_once_by_either_signal() {
+    for name in ["TERM", "INT"] {
+        let backend = Backend::start();
+        let mut gateway = patient(&backend);
+        // Kept and half-spoken connections are not waited for.
+        let mut kept = gateway.connect();
+        kept.get("/healthz");
+        assert_ok(&kept.read_response(), OK);
+        let mut half = gateway.connect();
+        half.send("POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{");
+        let _silent = gateway.connect();
+        gateway.signal(name);
+        assert_clean_exit(&mut gateway);
+        gateway.wait_log_all(&["[INFO]", "shutting down", &format!("SIG{name}")]);
+        gateway.wait_log_all(&["[INFO]", "exit", "undelivered=0"]);
+        backend.assert_idle();
+    }
+}
+
+#[test]
+fn streams_end_cleanly_and_the_backend_is_told() {
+    for name in ["TERM", "INT"] {
+        let backend = Backend::start();
+        let mut gateway = patient(&backend);
+        let mut streams: Vec<_> = (0..20)
+            .map(|number| open_stream(&gateway, &backend, &format!("/{number}")))
+            .collect();
+        // An HTTP/1.0 stream ends with its connection.
+        let mut old = gateway.connect();
+        old.send("GET /old HTTP/1.0\r\n\r\n");
+        backend.next_connect_of("/old").answer(200, "");
+        assert_eq!(old.read_head().status, 200);
+        gateway.signal(name);
+        for (client, _) in &mut streams {
+            client.expect_last_chunk_and_eof();
+        }
+        old.expect_eof();
+        for _ in 0..21 {
+            let callback = backend.next_disconnect();
+            assert_eq!(callback.reason(), "server_closed");
+            callback.answer(200, "");
+        }
+        assert_clean_exit(&mut gateway);
+        backend.assert_balanced();
+        backend.assert_idle();
+        let line = gateway.wait_log("shutting down");
+        assert!(line.contains("streams=21"), "{line}");
+    }
+}
+
+/// A disconnect that is held keeps the gateway in its last state as long as the test likes.
+#[test]
+fn what_is_answered_while_shutting_down() {
+    let backend = Backend::start();
+    let mut gateway = patient(&backend);
+    let (mut stream, token) = open_stream(&gateway, &backend, "/s");
+    let mut kept = gateway.connect();
+    kept.get("/readyz");
+    assert_eq!(kept.read_response().status(), 200);
+    terminate(&gateway, "TERM");
+    let held = backend.next_disconnect_of(&token);
+    stream.expect_last_chunk_and_eof();
+    // On the connection that was there, and on the listener, which stays.
+    for mut client in [kept, gateway.connect()] {
+        client.get("/readyz");
+        let response = client.read_response();
+        assert_eq!(response.status(), 503);
+        assert_eq!(
+            response.body,
+            br#"{"status":"not_ready","configured":true}"#
+        );
+        client.get("/healthz");
+        assert_ok(&client.read_response(), OK);
+        client.get("/new");
+        assert_error(&client.read_response(), 503, "SHUTTING_DOWN");
+    }
+    assert_error(&send_data(&gateway, &token, "x"), 404, "TOKEN_NOT_FOUND");
+    held.answer(200, "");
+    assert_clean_exit(&mut gateway);
+    backend.assert_balanced();
+    backend.assert_idle();
+}
+
+#[test]
+fn unsent_bytes_are_waited_for() {
+    let backend = Backend::accepting();
+    let mut gateway = Gateway::builder()
+        .backend(&backend)
+        .env("SEND_BUFFER_BYTES", "4096")
+        .env("SHUTDOWN_TIMEOUT_SECONDS", "600")
+        .start();
+    let mut client = Client::with_receive_buffer(gateway.port(), 2048);
+    client.get("/s");
+    assert_eq!(client.read_head().status, 200);
+    let token = backend.next_connect().token();
+    let data = "x".repeat(500_000);
+    assert_ok(&send_data(&gateway, &token, &data), OK);
+    terminate(&gateway, "TERM");
+    backend.assert_balanced();
+    let mut health = gateway.connect();
+    health.get("/healthz");
+    assert_ok(&health.read_response(), OK);
+    assert_eq!(client.next_event().len(), data.len() + 8);
+    client.expect_last_chunk_and_eof();
+    assert_clean_exit(&mut gateway);
+}
+
+/// A reader that never reads cannot hold up the end.
+#[test]
+fn unsent_bytes_are_not_waited_for_longer_than_the_limit() {
+    let backend = Backend::accepting();
+    let mut gateway = Gateway::builder()
+        .backend(&backend)
+        .env("SHUTDOWN_TIMEOUT_SECONDS", "1")
+        .start();
+    let (client, token) = open_stream(&gateway, &backend, "/s");
+    let mut publisher = gateway.connect();
+    for _ in 0..8 {
+        // More than the kernel takes for a reader that does not read.
+        let command = json!({"token": token, "event": {"data": "x".repeat(3_000_000)}});
+        publisher.post(command.to_string().as_bytes());
+        if publisher.read_response().status() != 200 {
+            break;
+        }
+    }
+    gateway.signal("TERM");
+    assert_clean_exit(&mut gateway);
+    backend.assert_balanced();
+    drop(client);
+}
+
+#[test]
+fn pending_connects_are_refused_and_a_late_2xx_is_paid_for() {
+    let backend = Backend::start();
+    let mut gateway = Gateway::builder()
+        .backend(&backend)
+        .env("CONNECT_WORKERS", "2")
+        .env("SHUTDOWN_TIMEOUT_SECONDS", "600")
+        .start();
+    let (mut accepted, mut rejected) = (gateway.get("/accepted"), gateway.get("/rejected"));
+    let callbacks = ["/accepted", "/rejected"].map(|url| backend.next_connect_of(url));
+    // An event in the window is dropped with it.
+    assert_ok(&send_data(&gateway, &callbacks[0].token(), "x"), BUFFERED);
+    let mut queued: Vec<Client> = (0..5)
+        .map(|n| gateway.get(&format!("/queued/{n}")))
+        .collect();
+    gateway.wait_log("url=/queued/4");
+    terminate(&gateway, "TERM");
+    for client in queued.iter_mut().chain([&mut accepted, &mut rejected]) {
+        assert_error(&client.read_response(), 503, "SHUTTING_DOWN");
+        client.expect_eof();
+    }
+    assert_error(
+        &send_data(&gateway, &callbacks[0].token(), "x"),
+        404,
+        "TOKEN_NOT_FOUND",
+    );
+    callbacks[0].answer(200, "");
+    let disconnect = backend.next();
+    assert_eq!(disconnect.token(), callbacks[0].token());
+    assert_eq!(disconnect.reason(), "server_closed");
+    disconnect.answer(200, "");
+    callbacks[1].answer(403, "");
+    // The queued ones were never sent, and nothing else is.
+    assert_clean_exit(&mut gateway);
+    backend.assert_balanced();
+    backend.assert_idle();
+}
+
+#[test]
+fn a_hanging_backend_is_waited_for_so_long_and_counted() {
+    let backend = Backend::start();
+    let mut gateway = Gateway::builder()
+        .backend(&backend)
+        .env("SHUTDOWN_TIMEOUT_SECONDS", "1")
+        .env("DISCONNECT_WORKERS", "2")
+        .start();
+    let streams: Vec<_> = (0..3)
+        .map(|number| open_stream(&gateway, &backend, &format!("/{number}")))
+        .collect();
+    let start = Instant::now();
+    gateway.signal("TERM");
+    let _held: [Callback; 2] = [backend.next_disconnect(), backend.next_disconnect()];
+    assert_clean_exit(&mut gateway);
+    let time = start.elapsed();
+    let bounds = Duration::from_millis(900)..Duration::from_secs(5);
+    assert!(bounds.contains(&time), "{time:?}");
+    // The one that waited for a worker is no less undelivered.
+    let line = gateway.wait_log_all(&["exit", "undelivered=3"]);
+    assert!(line.text.starts_with("[INFO] "), "{}", line.text);
+    drop(streams);
+}
+
+#[test]
+fn a_hanging_connect_is_waited_for_so_long() {
+    let backend = Backend::start();
+    let mut gateway = Gateway::builder()
+        .backend(&backend)
+        .env("SHUTDOWN_TIMEOUT_SECONDS", "1")
+        .start();
+    let mut client = gateway.get("/s");
+    let callback = backend.next_connect();
+    gateway.signal("TERM");
+    assert_error(&client.read_response(), 503, "SHUTTING_DOWN");
+    assert_clean_exit(&mut gateway);
+    callback.wait_ended();
+    backend.assert_balanced();
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
+        let backend = Backend::start();
+        let mut gateway = patient(&backend);
+        let (mut stream, _) = open_stream(&gateway, &backend, "/s");
+        terminate(&gateway, first);
+        let _held = backend.next_disconnect();
+        stream.expect_last_chunk_and_eof();
+        gateway.signal(second);
+        gateway.wait_exit();
+        gateway.wait_log("second signal");
+    }
+}
+
+#[test]
+fn sigpipe_is_ignored() {
+    let backend = Backend::accepting();
+    let gateway = Gateway::of(&backend);
+    let (mut stream, token) = open_stream(&gateway, &backend, "/s");
+    signal(gateway.pid(), "PIPE");
+    assert_ok(&send_data(&gateway, &token, "x"), OK);
+    assert_eq!(stream.next_event(), "data: x\n\n");
+    // Writing to a reset connection raises it, too.
+    stream.reset();
+    assert_eq!(backend.next_disconnect_of(&token).reason(), "client_closed");
+    let (mut stream, token) = open_stream(&gateway, &backend, "/t");
+    assert_ok(&send_data(&gateway, &token, "y"), OK);
+    assert_eq!(stream.next_event(), "data: y\n\n");
+}
+
+/// A process that was killed leaves connections in the kernel; its successor listens all the same
+/// and knows nothing of it.
+#[test]
+fn a_killed_gateway_is_replaced_on_its_port_at_once() {
+    let backend = Backend::accepting();
+    let mut first = Gateway::of(&backend);
+    let (mut stream, token) = open_stream(&first, &backend, "/s");
+    let port = first.port();
+    first.signal("KILL");
+    assert_eq!(first.wait_exit().code(), None);
+    let second = process::Process::start(
+        "exec \"$0\" --port \"$PORT_AGAIN\"",
+        &backend,
+        &[("PORT_AGAIN", &port.to_string())],
+    );
+    stream.read_to_end();
+    let mut client = Client::connect(port);
+    client.get("/healthz");
+    assert_ok(&client.read_response(), OK);
+    client.post(json!({"token": token}).to_string().as_bytes());
+    assert_error(&client.read_response(), 404, "TOKEN_NOT_FOUND");
+    client.get("/s");
+    assert_eq!(client.read_head().status, 200);
+    drop(second);
+}
+
+/// The end of one that had streams does not keep its port either.
+#[test]
+fn a_gateway_that_ended_by_itself_is_replaced_on_its_port_at_once() {
+    let backend = Backend::accepting();
+    let mut first = Gateway::of(&backend);
+    let (mut stream, _) = open_stream(&first, &backend, "/s");
+    let port = first.port();
+    first.signal("TERM");
+    stream.expect_last_chunk_and_eof();
+    assert_clean_exit(&mut first);
+    backend.assert_balanced();
+    let settings = [("PORT_AGAIN", &*port.to_string())];
+    let script = "exec \"$0\" --port \"$PORT_AGAIN\"";
+    let _second = process::Process::start(script, &backend, &settings);
+    let mut client = Client::connect(port);
+    client.get("/s");
+    assert_eq!(client.read_head().status, 200);
+}
+
+/// A send and a close under way when the signal comes: whatever they were answered is true.
+#[test]
+fn sends_race_the_signal_and_are_answered_truly() {
+    let backend = Backend::accepting();
+    let mut gateway = patient(&backend);
+    let (mut stream, token) = open_stream(&gateway, &backend, "/s");
+    let (mut closed, closed_token) = open_stream(&gateway, &backend, "/closed");
+    let mut publisher = gateway.connect();
+    let mut requests = String::new();
+    for number in 0..2000 {
+        let body = json!({"token": token, "event": {"data": number.to_string()}}).to_string();
+        requests += &format!(
+            "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+    }
+    assert_ok(&send_close(&gateway, &closed_token), OK);
+    let socket = publisher.stream().try_clone().expect("a descriptor");
+    let writer = std::thread::spawn(move || {
+        write_until_stuck(&socket, requests.as_bytes(), support::PATIENCE);
+    });
+    for _ in 0..500 {
+        assert_ok(&publisher.read_response(), OK);
+    }
+    gateway.signal("TERM");
+    assert_clean_exit(&mut gateway);
+    closed.expect_last_chunk_and_eof();
+    // At least what was answered has arrived, in order and up to a clean end.
+    let mut events = 0;
+    loop {
+        let chunk = stream.next_chunk();
+        if chunk.is_empty() {
+            break;
+        }
+        assert_eq!(
+            String::from_utf8_lossy(&chunk),
+            format!("data: {events}\n\n")
+        );
+        events += 1;
+    }
+    stream.expect_eof();
+    assert!(events >= 500, "{events}");
+    let _ = publisher.stream().shutdown(std::net::Shutdown::Both);
+    writer.join().expect("no panic");
+    backend.assert_balanced();
+    assert_eq!(backend.ledger().reasons(&closed_token), ["server_closed"]);
+}
+
+#[test]
+fn without_a_callback_url_it_ends_as_well() {
+    let mut gateway = Gateway::builder().start();
+    assert_error(
+        &gateway.get("/s").read_response(),
+        503,
+        "SERVICE_NOT_CONFIGURED",
+    );
+    let unknown = json!({"token": "x"});
+    assert_error(&post_send(&gateway, &unknown), 404, "TOKEN_NOT_FOUND");
+    gateway.signal("TERM");
+    assert_clean_exit(&mut gateway);
+}
