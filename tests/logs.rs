@@ -6,11 +6,13 @@ mod process;
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 use process::Process;
 use serde_json::{Value, json};
-use support::{BUFFERED, Backend, Client, Gateway, Line, OK, assert_error, assert_ok};
+use support::{BUFFERED, Backend, Client, Gateway, Line, OK, PATIENCE, assert_error, assert_ok};
 use support::{open_stream, post_body, post_send, send_close, send_data};
 
 /// The line that holds all these parts, each `key=` as a word of its own, at this level and on the
@@ -427,6 +429,18 @@ fn burst(port: u16, token: &str, number: usize) {
     }
 }
 
+/// The lines of a pipe, which somebody can wait for without waiting for ever.
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        let lines = BufReader::new(pipe).lines();
+        lines
+            .map_while(Result::ok)
+            .try_for_each(|line| sender.send(line))
+    });
+    lines
+}
+
 #[test]
 fn a_full_pipe_holds_up_nobody_and_what_is_lost_is_counted() {
     const SENDS: usize = 8000;
@@ -443,10 +457,10 @@ fn a_full_pipe_holds_up_nobody_and_what_is_lost_is_counted() {
     drop(other);
     assert_eq!(backend.next_disconnect().reason(), "client_closed");
     // Now somebody reads: in order, then how much is missing, then what came later.
-    let mut lines = BufReader::new(gateway.stdout.take().expect("a pipe")).lines();
+    let lines = lines_of(gateway.stdout.take().expect("a pipe"));
     let mut read = Vec::new();
     let notice = loop {
-        let line = lines.next().expect("a line").expect("text");
+        let line = lines.recv_timeout(PATIENCE).expect("a line");
         if line.contains("dropped=") {
             break line;
         }
@@ -460,7 +474,7 @@ fn a_full_pipe_holds_up_nobody_and_what_is_lost_is_counted() {
         .expect("a number");
     burst(gateway.port(), &token, 100);
     gateway.signal("TERM");
-    read.extend(lines.map(|line| line.expect("text")));
+    read.extend(lines);
     assert!(gateway.wait_exit().success());
     let sent = read
         .iter()

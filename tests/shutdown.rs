@@ -9,13 +9,21 @@ use std::time::{Duration, Instant};
 
 use process::{signal, write_until_stuck};
 use serde_json::json;
-use support::{BUFFERED, Backend, Callback, Client, Gateway, OK, assert_error, assert_ok};
+use support::{BUFFERED, Backend, Builder, Callback, Client, Gateway, OK, assert_error, assert_ok};
 use support::{open_stream, post_send, send_close, send_data};
+
+/// Callbacks may hang as long as the test likes: only the shutdown's own time can end them.
+fn untimed(backend: &Backend) -> Builder {
+    Gateway::builder()
+        .backend(backend)
+        .env("CONNECT_TIMEOUT_SECONDS", "600")
+        .env("DISCONNECT_TIMEOUT_SECONDS", "600")
+        .env("STALL_TIMEOUT_SECONDS", "600")
+}
 
 /// A gateway whose shutdown has no limit in time that a test could see.
 fn patient(backend: &Backend) -> Gateway {
-    Gateway::builder()
-        .backend(backend)
+    untimed(backend)
         .env("SHUTDOWN_TIMEOUT_SECONDS", "600")
         .start()
 }
@@ -118,8 +126,7 @@ fn what_is_answered_while_shutting_down() {
 #[test]
 fn unsent_bytes_are_waited_for() {
     let backend = Backend::accepting();
-    let mut gateway = Gateway::builder()
-        .backend(&backend)
+    let mut gateway = untimed(&backend)
         .env("SEND_BUFFER_BYTES", "4096")
         .env("SHUTDOWN_TIMEOUT_SECONDS", "600")
         .start();
@@ -143,31 +150,26 @@ fn unsent_bytes_are_waited_for() {
 #[test]
 fn unsent_bytes_are_not_waited_for_longer_than_the_limit() {
     let backend = Backend::accepting();
-    let mut gateway = Gateway::builder()
-        .backend(&backend)
+    let mut gateway = untimed(&backend)
+        .env("SEND_BUFFER_BYTES", "4096")
         .env("SHUTDOWN_TIMEOUT_SECONDS", "1")
         .start();
-    let (client, token) = open_stream(&gateway, &backend, "/s");
-    let mut publisher = gateway.connect();
-    for _ in 0..8 {
-        // More than the kernel takes for a reader that does not read.
-        let command = json!({"token": token, "event": {"data": "x".repeat(3_000_000)}});
-        publisher.post(command.to_string().as_bytes());
-        if publisher.read_response().status() != 200 {
-            break;
-        }
-    }
+    let mut client = Client::with_receive_buffer(gateway.port(), 2048);
+    client.get("/s");
+    assert_eq!(client.read_head().status, 200);
+    let token = backend.next_connect().token();
+    assert_ok(&send_data(&gateway, &token, &"x".repeat(1_000_000)), OK);
+    let start = Instant::now();
     gateway.signal("TERM");
-    assert_clean_exit(&mut gateway);
     backend.assert_balanced();
-    drop(client);
+    assert_clean_exit(&mut gateway);
+    assert!(start.elapsed() > Duration::from_millis(900));
 }
 
 #[test]
 fn pending_connects_are_refused_and_a_late_2xx_is_paid_for() {
     let backend = Backend::start();
-    let mut gateway = Gateway::builder()
-        .backend(&backend)
+    let mut gateway = untimed(&backend)
         .env("CONNECT_WORKERS", "2")
         .env("SHUTDOWN_TIMEOUT_SECONDS", "600")
         .start();
@@ -204,8 +206,7 @@ fn pending_connects_are_refused_and_a_late_2xx_is_paid_for() {
 #[test]
 fn a_hanging_backend_is_waited_for_so_long_and_counted() {
     let backend = Backend::start();
-    let mut gateway = Gateway::builder()
-        .backend(&backend)
+    let mut gateway = untimed(&backend)
         .env("SHUTDOWN_TIMEOUT_SECONDS", "1")
         .env("DISCONNECT_WORKERS", "2")
         .start();
@@ -228,8 +229,7 @@ fn a_hanging_backend_is_waited_for_so_long_and_counted() {
 #[test]
 fn a_hanging_connect_is_waited_for_so_long() {
     let backend = Backend::start();
-    let mut gateway = Gateway::builder()
-        .backend(&backend)
+    let mut gateway = untimed(&backend)
         .env("SHUTDOWN_TIMEOUT_SECONDS", "1")
         .start();
     let mut client = gateway.get("/s");
