@@ -113,6 +113,13 @@ impl Journal {
         }
     }
 
+    /// When [`Journal::tick`] has something to tell.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let is_due = |rate: &&Rate| rate.suppressed > 0;
+        let due = self.rates.iter().filter(is_due);
+        due.map(|rate| rate.since + WINDOW).min()
+    }
+
     /// A limit was reached by something other than an open stream.
     pub(super) fn limit(&mut self, limit: Limit, token: Option<Uuid>, now: Time) {
         if self.rates[limit as usize].admits(now) {

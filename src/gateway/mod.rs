@@ -321,7 +321,10 @@ impl<S> Gateway<S> {
 
     /// When [`Gateway::tick`] has something to do at the earliest.
     pub fn deadline(&self) -> Option<Time> {
-        self.wheel.next()
+        match (self.wheel.next(), self.journal.deadline()) {
+            (Some(timer), Some(line)) => Some(timer.min(line)),
+            (timer, line) => timer.or(line),
+        }
     }
 
     /// The connection that uses a slot now.

@@ -310,6 +310,8 @@ impl<S> Gateway<S> {
             return Step::Wait(used);
         }
         if let State::ReadingBody(body) = std::mem::replace(&mut conn.state, State::reading(now)) {
+            // The body is under way no more: an event is not to count beside the send it came in.
+            self.charge(id);
             self.carry_out(id, body.plan, &body.content, now);
         }
         Step::Used(used)

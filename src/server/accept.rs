@@ -42,14 +42,19 @@ impl Server {
             }
             let scope = self.listeners[listener].scope;
             match net::accept(&self.listeners[listener].socket) {
-                Ok(stream) => self.take_in(stream, scope, now),
+                Ok(stream) => {
+                    self.is_exhausted = false;
+                    self.take_in(stream, scope, now);
+                }
                 Err(AcceptError::Drained) => {
                     self.listeners[listener].is_unfinished = false;
                     return;
                 }
                 Err(AcceptError::One) => {}
                 Err(AcceptError::Exhausted(error)) => {
-                    warn!("accepting pauses error=\"{error}\" limit=descriptors");
+                    if !std::mem::replace(&mut self.is_exhausted, true) {
+                        warn!("accepting pauses error=\"{error}\" limit=descriptors");
+                    }
                     self.accept_rests_until = Some(now + ACCEPT_PAUSE);
                     return;
                 }

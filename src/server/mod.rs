@@ -65,6 +65,8 @@ pub struct Server {
     max_connections: usize,
     accept_rests_until: Option<Time>,
     is_full: bool,
+    /// Descriptors ran out, and no connection was accepted since; told once.
+    is_exhausted: bool,
     shutdown_timeout: Duration,
     /// When a shutdown that was begun ends at the latest.
     ends: Option<Time>,
@@ -103,6 +105,7 @@ impl Server {
             max_connections: config.limits.max_connections,
             accept_rests_until: None,
             is_full: false,
+            is_exhausted: false,
             shutdown_timeout: config.limits.shutdown_timeout,
             ends: None,
         })
