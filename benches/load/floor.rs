@@ -1,0 +1,186 @@
+//! The floor: a server that does the gateway's socket traffic with the least code imaginable.
+//!
+//! One read of the request, one write to the stream, one write of the answers; everything stands
+//! at a fixed offset, nothing is parsed, checked, limited, logged or asked of a backend. What it
+//! costs is what the kernel and the event loop cost, so the ratio to it tells what the gateway
+//! adds. Whatever it is not made for is a panic.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+use crate::wire::{
+    self, ANSWER, CHUNK_BYTES, CHUNK_HEAD, CHUNK_TAIL, DATA_BYTES, HEARTBEAT, SendRequest,
+};
+
+const LISTENER: Token = Token(usize::MAX);
+
+/// Bytes of one read, as the gateway's.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Where a stream is not.
+const NOWHERE: usize = usize::MAX;
+
+struct Conn {
+    socket: TcpStream,
+    /// The front of a request whose rest is not there yet.
+    rest: Vec<u8>,
+    is_stream: bool,
+}
+
+struct Floor {
+    poll: Poll,
+    conns: slab::Slab<Conn>,
+    /// Each stream's connection, by its number.
+    streams: Vec<usize>,
+    request: SendRequest,
+    buffer: Vec<u8>,
+    chunk: [u8; CHUNK_BYTES],
+    answers: Vec<u8>,
+}
+
+/// Serves until it is killed.
+pub(crate) fn serve(port: u16, heartbeat: Duration) -> std::io::Result<()> {
+    let mut listener = TcpListener::bind(([127, 0, 0, 1], port).into())?;
+    let mut floor = Floor::new(port)?;
+    let registry = floor.poll.registry();
+    registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut events = Events::with_capacity(512);
+    let mut next_beat = Instant::now() + heartbeat;
+    loop {
+        let timeout = next_beat.saturating_duration_since(Instant::now());
+        match floor.poll.poll(&mut events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            other => other?,
+        }
+        for event in &events {
+            match event.token() {
+                LISTENER => floor.accept(&listener)?,
+                Token(index) if event.is_readable() => floor.read(index, event.is_read_closed())?,
+                _ => {}
+            }
+        }
+        if Instant::now() >= next_beat {
+            next_beat += heartbeat;
+            floor.beat()?;
+        }
+    }
+}
+
+impl Floor {
+    fn new(port: u16) -> std::io::Result<Floor> {
+        let mut chunk = [0; CHUNK_BYTES];
+        chunk[..CHUNK_HEAD.len()].copy_from_slice(CHUNK_HEAD);
+        chunk[CHUNK_BYTES - CHUNK_TAIL.len()..].copy_from_slice(CHUNK_TAIL);
+        let request = SendRequest::new(port);
+        Ok(Floor {
+            poll: Poll::new()?,
+            conns: slab::Slab::new(),
+            streams: Vec::new(),
+            buffer: vec![0; READ_BYTES],
+            chunk,
+            answers: ANSWER.repeat(2 * READ_BYTES / request.len()),
+            request,
+        })
+    }
+
+    fn accept(&mut self, listener: &TcpListener) -> std::io::Result<()> {
+        loop {
+            let mut socket = match listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            socket.set_nodelay(true)?;
+            let entry = self.conns.vacant_entry();
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let token = Token(entry.key());
+            self.poll.registry().register(&mut socket, token, both)?;
+            entry.insert(Conn {
+                socket,
+                rest: Vec::new(),
+                is_stream: false,
+            });
+        }
+    }
+
+    fn read(&mut self, index: usize, is_closed: bool) -> std::io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Some(conn) = self.conns.get_mut(index) {
+            let n = match conn.socket.read(&mut buffer) {
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => 0,
+            };
+            if n == 0 {
+                self.conns.remove(index);
+                break;
+            }
+            self.take(index, &buffer[..n])?;
+            if n < READ_BYTES && !is_closed {
+                break;
+            }
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn take(&mut self, index: usize, bytes: &[u8]) -> std::io::Result<()> {
+        let conn = &mut self.conns[index];
+        if conn.is_stream {
+            return Ok(());
+        }
+        if bytes[0] == b'G' && conn.rest.is_empty() {
+            conn.is_stream = true;
+            put(&mut conn.socket, wire::STREAM_HEAD)?;
+            let number = wire::requested_number(bytes).expect("a whole request") as usize;
+            if self.streams.len() <= number {
+                self.streams.resize(number + 1, NOWHERE);
+            }
+            self.streams[number] = index;
+            return Ok(());
+        }
+        if conn.rest.is_empty() && bytes.len().is_multiple_of(self.request.len()) {
+            return self.forward(index, bytes);
+        }
+        let mut whole = std::mem::take(&mut conn.rest);
+        whole.extend_from_slice(bytes);
+        let end = whole.len() - whole.len() % self.request.len();
+        self.forward(index, &whole[..end])?;
+        self.conns[index].rest = whole.split_off(end);
+        Ok(())
+    }
+
+    /// Whole requests: an event each, then their answers together.
+    fn forward(&mut self, index: usize, requests: &[u8]) -> std::io::Result<()> {
+        for request in requests.chunks_exact(self.request.len()) {
+            let data = self.request.data(request);
+            self.chunk[CHUNK_HEAD.len()..CHUNK_HEAD.len() + DATA_BYTES].copy_from_slice(data);
+            let stream = self.streams[self.request.number(request)];
+            put(&mut self.conns[stream].socket, &self.chunk)?;
+        }
+        let bytes = requests.len() / self.request.len() * ANSWER.len();
+        put(&mut self.conns[index].socket, &self.answers[..bytes])
+    }
+
+    fn beat(&mut self) -> std::io::Result<()> {
+        for (_, conn) in &mut self.conns {
+            if conn.is_stream {
+                put(&mut conn.socket, HEARTBEAT)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One write that takes everything. A client that left is no failure: its end is announced.
+fn put(socket: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    match socket.write(bytes) {
+        Ok(n) => assert_eq!(n, bytes.len(), "the kernel's buffer is full"),
+        Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
