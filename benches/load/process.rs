@@ -18,7 +18,7 @@ const START: Duration = Duration::from_secs(5);
 /// Warnings and errors of a server that are kept to be shown.
 const COMPLAINTS: usize = 10;
 
-/// The hidden argument that makes this program the floor.
+/// The hidden argument that makes this program the floor, as `main` reads it.
 pub(crate) const FLOOR: &str = "--serve-as-floor";
 
 /// Which server it is.
