@@ -123,8 +123,13 @@ impl Script {
     pub(crate) fn takes(&mut self, id: ConnId, takes: Takes) {
         self.clients.get_mut(&id).unwrap().takes = takes;
         if takes != Takes::Bytes(0) {
-            self.gw.writable(id, self.now);
+            self.writable(id);
         }
+    }
+
+    /// The socket is said to take bytes again, whether it does or not.
+    pub(crate) fn writable(&mut self, id: ConnId) {
+        self.gw.writable(id, self.now);
         self.settle();
     }
 

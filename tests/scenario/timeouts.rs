@@ -159,6 +159,21 @@ fn one_byte_of_progress_is_progress() {
 }
 
 #[test]
+fn readiness_that_takes_nothing_is_no_progress() {
+    let mut s = Script::new();
+    let (client, job) = s.stream();
+    let publisher = s.open();
+    s.takes(client, Takes::Bytes(0));
+    s.send(publisher, &event_for(&job, "x"));
+    for _ in 0..2 {
+        s.pass(secs(10));
+        s.writable(client);
+    }
+    assert_eq!(s.writes(client), [STREAM_HEAD.len(), 0, 0, 0]);
+    up_to_and_over(&mut s, secs(10), |s| s.is_closed(client));
+}
+
+#[test]
 fn a_stall_counts_from_the_first_unsent_byte_not_from_the_last_write() {
     let mut s = Script::new();
     let (client, job) = s.stream();
