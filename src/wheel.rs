@@ -16,7 +16,7 @@ pub const TICK_MS: u64 = 50;
 /// look for each turn of the wheel.
 const SLOTS: usize = 512;
 
-/// A point in time, counted in [`TICK_MS`]; wraps after six years.
+/// A point in time, counted in [`TICK_MS`]. Four bytes of it last for 6.8 years of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u32);
 

@@ -414,7 +414,11 @@ impl<S> Gateway<S> {
                 let until = now + LINGER;
                 conn.state = State::Lingering { until, discarded };
             }
-        } else if !conn.is_blocked && !conn.is_flush_queued {
+        } else if !conn.is_blocked
+            && !conn.is_flush_queued
+            // The answers to a batch of pipelined sends leave together, behind their events.
+            && !matches!(conn.state, State::Sending)
+        {
             conn.is_flush_queued = true;
             self.effects.push_back(Effect::Flush(id));
         }

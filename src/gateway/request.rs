@@ -180,6 +180,10 @@ impl<S> Gateway<S> {
             return Step::Wait(0);
         }
         if !*is_begun {
+            // Empty lines before a request are not its first bytes (RFC 9112, section 2.2).
+            if bytes.starts_with(b"\r\n") {
+                return Step::Used(2);
+            }
             *is_begun = true;
             *since = now;
         }

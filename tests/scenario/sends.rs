@@ -197,3 +197,19 @@ fn a_publisher_that_dies_has_sent_what_was_whole() {
     assert!(s.is_closed(publisher));
     assert_eq!(s.did(), [], "it was no stream");
 }
+
+#[test]
+fn the_answers_to_a_batch_leave_in_one_write_behind_its_events() {
+    let mut s = Script::new();
+    let (stream, job) = s.stream();
+    let publisher = s.open();
+    let sends: String = (0..8)
+        .map(|n| post(&event_for(&job, &n.to_string())))
+        .collect();
+    s.writes(stream);
+    s.writes(publisher);
+    s.bytes(publisher, sends);
+    assert_eq!(s.writes(stream).len(), 8, "no event waits for another");
+    assert_eq!(s.writes(publisher).len(), 1);
+    assert_eq!(s.answers(publisher), [OK; 8].join(" | "));
+}

@@ -80,6 +80,23 @@ fn a_request_has_ten_seconds_from_its_first_byte() {
 }
 
 #[test]
+fn an_empty_line_between_requests_begins_none() {
+    let mut s = Script::new();
+    let client = s.open();
+    s.bytes(client, HEALTH);
+    s.bytes(client, "\r\n");
+    s.pass(secs(60));
+    s.bytes(client, HEALTH);
+    assert_eq!(
+        s.answers(client),
+        "200 {\"status\":\"ok\"} | 200 {\"status\":\"ok\"}"
+    );
+    s.bytes(client, "\r\n\r\n");
+    up_to_and_over(&mut s, secs(75), |s| s.is_closed(client));
+    assert_eq!(s.got(client), "");
+}
+
+#[test]
 fn a_drip_of_bytes_does_not_stretch_the_ten_seconds() {
     let mut s = Script::new();
     let client = s.open();
