@@ -62,8 +62,49 @@ pub struct Job {
     pub token: Uuid,
     /// Which callback, and what only that kind carries.
     pub action: Action,
-    /// The JSON object `{"url":…,"headers":{…}}`, made once at connect and used for both callbacks.
-    pub request: Arc<[u8]>,
+    /// What the client asked for, the same in both callbacks.
+    pub request: Request,
+}
+
+/// What the backend is told of a client's request: `{"url":…,"headers":{…}}` (contract, section 2,
+/// step 3). Its parts are shared with other requests, and its clones cost next to nothing.
+#[derive(Clone, Debug)]
+pub struct Request(Arc<[Arc<[u8]>]>);
+
+impl Request {
+    /// From the URL as a JSON string and, behind it, each header field as a JSON member.
+    pub fn new(parts: Vec<Arc<[u8]>>) -> Request {
+        Request(parts.into())
+    }
+
+    /// The JSON object.
+    pub fn json(&self) -> Vec<u8> {
+        let mut json = Vec::new();
+        self.write(&mut json);
+        json
+    }
+
+    /// Appends the JSON object.
+    pub fn write(&self, json: &mut Vec<u8>) {
+        let (url, fields) = self.0.split_first().unzip();
+        json.extend_from_slice(b"{\"url\":");
+        json.extend_from_slice(url.map_or(b"\"\"", |url| url));
+        json.extend_from_slice(b",\"headers\":{");
+        for (at, field) in fields.unwrap_or_default().iter().enumerate() {
+            if at > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(field);
+        }
+        json.extend_from_slice(b"}}");
+    }
+
+    /// The request target, its bytes as received.
+    pub fn url(&self) -> Vec<u8> {
+        let url = self.0.first().map(|url| serde_json::from_slice(url));
+        let text: String = url.and_then(Result::ok).unwrap_or_default();
+        text.chars().map(|c| c as u8).collect()
+    }
 }
 
 /// What became of a [`Job`].

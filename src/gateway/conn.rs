@@ -1,12 +1,10 @@
 //! One connection: its state, what each state owns, and what its one deadline means.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
 use super::ConnId;
 use crate::buf::ByteQueue;
-use crate::callback::JobId;
+use crate::callback::{JobId, Request};
 use crate::config::Limits;
 use crate::http::body::Decoder;
 use crate::http::head::HeadScan;
@@ -160,10 +158,10 @@ pub(super) enum Plan {
 }
 
 /// What is kept of a request for a stream.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct StreamRequest {
-    /// The request's JSON object of both callbacks.
-    pub(super) request: Arc<[u8]>,
+    /// What both callbacks tell of it.
+    pub(super) request: Request,
     pub(super) framing: Framing,
 }
 
@@ -185,7 +183,7 @@ pub(super) struct Awaiting {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) token: Uuid,
-    pub(super) request: Arc<[u8]>,
+    pub(super) request: Request,
     pub(super) framing: Framing,
     pub(super) next_heartbeat: Time,
     /// Bytes that the client sent although nothing is legal here.

@@ -1,11 +1,16 @@
 //! A stream's request as both callbacks tell it: `{"url":…,"headers":{…}}` (contract, section 2,
-//! step 3). Made once, kept as long as the stream.
+//! step 3). Taken from the head once, kept as long as the stream.
+//!
+//! Clients of one application send much the same header fields, so each field is kept once,
+//! however many streams have it: what a stream costs is what sets it apart.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use httparse::Header;
 
+use crate::callback::Request;
 use crate::http::head::Head;
 
 /// Fields of which the first counts when they are repeated, as Node.js has it.
@@ -30,31 +35,61 @@ const FIRST_COUNTS: [&str; 18] = [
     "user-agent",
 ];
 
-const URL_PREFIX: &[u8] = b"{\"url\":";
+/// The header fields of all streams.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    shared: HashSet<Arc<[u8]>>,
+    /// Requests that came or went since the last look for fields that nobody has any more.
+    changes: usize,
+    scratch: Vec<u8>,
+}
 
-/// Writes the JSON object.
-pub(super) fn describe(head: &Head<'_, '_>) -> Arc<[u8]> {
-    let mut json = Vec::with_capacity(1024);
-    json.extend_from_slice(URL_PREFIX);
-    push_string(&mut json, &latin1(head.target));
-    json.extend_from_slice(b",\"headers\":{");
-    let headers = head.headers;
-    let mut is_first = true;
-    for (at, header) in headers.iter().enumerate() {
-        if headers[..at].iter().any(|earlier| is_same(earlier, header)) {
-            continue;
+impl Fields {
+    /// Keeps what a head says.
+    pub(super) fn keep(&mut self, head: &Head<'_, '_>) -> Request {
+        self.changed();
+        let headers = head.headers;
+        let mut parts = Vec::with_capacity(headers.len() + 1);
+        self.scratch.clear();
+        push_string(&mut self.scratch, &latin1(head.target));
+        parts.push(Arc::from(&self.scratch[..]));
+        for (at, header) in headers.iter().enumerate() {
+            if headers[..at].iter().any(|earlier| is_same(earlier, header)) {
+                continue;
+            }
+            let name = header.name.to_ascii_lowercase();
+            self.scratch.clear();
+            push_string(&mut self.scratch, &name);
+            self.scratch.push(b':');
+            push_string(&mut self.scratch, &value(&name, header, &headers[at + 1..]));
+            parts.push(self.share());
         }
-        if !is_first {
-            json.push(b',');
-        }
-        is_first = false;
-        let name = header.name.to_ascii_lowercase();
-        push_string(&mut json, &name);
-        json.push(b':');
-        push_string(&mut json, &value(&name, header, &headers[at + 1..]));
+        Request::new(parts)
     }
-    json.extend_from_slice(b"}}");
-    Arc::from(json)
+
+    /// The field in the scratch buffer, as all who have it share it.
+    fn share(&mut self) -> Arc<[u8]> {
+        if let Some(field) = self.shared.get(&self.scratch[..]) {
+            return Arc::clone(field);
+        }
+        let field: Arc<[u8]> = Arc::from(&self.scratch[..]);
+        self.shared.insert(Arc::clone(&field));
+        field
+    }
+
+    /// To be called when a request was dropped. Now and then, so seldom that it costs a few steps
+    /// for each request, fields that nobody has any more are forgotten.
+    pub(super) fn changed(&mut self) {
+        self.changes += 1;
+        if self.changes <= self.shared.len() / 2 + 64 {
+            return;
+        }
+        self.changes = 0;
+        self.shared.retain(|field| Arc::strong_count(field) > 1);
+        if self.shared.len() < self.shared.capacity() / 8 {
+            self.shared.shrink_to_fit();
+        }
+    }
 }
 
 fn is_same(one: &Header<'_>, other: &Header<'_>) -> bool {
@@ -89,16 +124,6 @@ fn push_string(json: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(json, text);
 }
 
-/// The request target that [`describe`] wrote, its bytes as received.
-pub(super) fn url(request: &[u8]) -> Vec<u8> {
-    let tail = &request[URL_PREFIX.len()..];
-    let mut values = serde_json::Deserializer::from_slice(tail).into_iter::<String>();
-    match values.next() {
-        Some(Ok(url)) => url.chars().map(|c| c as u8).collect(),
-        _ => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,14 +135,14 @@ mod tests {
         headers: MAX_HEADERS,
     };
 
-    fn described(head: &[u8]) -> Arc<[u8]> {
+    fn kept(fields: &mut Fields, head: &[u8]) -> Request {
         let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let length = HeadScan::default().find(head, LIMITS).unwrap().unwrap();
-        describe(&parse(&head[..length], LIMITS, &mut room).unwrap())
+        fields.keep(&parse(&head[..length], LIMITS, &mut room).unwrap())
     }
 
     fn text(head: &[u8]) -> String {
-        String::from_utf8(described(head).to_vec()).unwrap()
+        String::from_utf8(kept(&mut Fields::default(), head).json()).unwrap()
     }
 
     #[test]
@@ -165,7 +190,42 @@ mod tests {
             b"http://h/p",
         ] {
             let head = [b"GET ", target, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
-            assert_eq!(url(&described(&head)), target);
+            assert_eq!(kept(&mut Fields::default(), &head).url(), target);
         }
+    }
+
+    #[test]
+    fn a_field_that_many_have_is_kept_once() {
+        let mut fields = Fields::default();
+        let head = |n: usize| format!("GET /{n} HTTP/1.1\r\nHost: h\r\nA: b\r\nN: {n}\r\n\r\n");
+        let requests: Vec<Request> = (0..1000)
+            .map(|n| kept(&mut fields, head(n).as_bytes()))
+            .collect();
+        assert_eq!(fields.shared.len(), 2 + 1000);
+        assert_eq!(
+            requests[7].json(),
+            br#"{"url":"/7","headers":{"host":"h","a":"b","n":"7"}}"#
+        );
+    }
+
+    #[test]
+    fn fields_that_nobody_has_are_forgotten() {
+        let mut fields = Fields::default();
+        for n in 0..10_000 {
+            let head = format!("GET / HTTP/1.1\r\nHost: h\r\nN: {n}\r\n\r\n");
+            drop(kept(&mut fields, head.as_bytes()));
+        }
+        assert!(fields.shared.len() < 300, "{}", fields.shared.len());
+        let crowd: Vec<Request> = (0..10_000)
+            .map(|n| {
+                let head = format!("GET / HTTP/1.1\r\nHost: h\r\nN: {n}\r\n\r\n");
+                kept(&mut fields, head.as_bytes())
+            })
+            .collect();
+        for request in crowd {
+            drop(request);
+            fields.changed();
+        }
+        assert!(fields.shared.capacity() < 2_000);
     }
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use log::{debug, error, info, log_enabled, warn};
 use uuid::Uuid;
 
-use super::facts;
-use crate::callback::{CallbackResult, Outcome, Reason};
+use crate::callback::{CallbackResult, Outcome, Reason, Request};
 use crate::http::head::FramingError;
 use crate::logfmt::Value;
 use crate::time::Time;
@@ -154,17 +153,17 @@ impl Journal {
 
     // ---- the life of a stream ----
 
-    pub(super) fn connected(&self, token: Uuid, request: &[u8]) {
+    pub(super) fn connected(&self, token: Uuid, request: &Request) {
         if log_enabled!(log::Level::Info) {
             info!(
                 "new connection token={token} url={}",
-                Value::new(&facts::url(request))
+                Value::new(&request.url())
             );
         }
     }
 
-    pub(super) fn not_configured(&self, request: &[u8]) {
-        let url = facts::url(request);
+    pub(super) fn not_configured(&self, request: &Request) {
+        let url = request.url();
         error!(
             "stream refused: CALLBACK_URL is not set url={}",
             Value::new(&url)
@@ -242,20 +241,20 @@ impl Journal {
         }
     }
 
-    pub(super) fn opened(&self, token: Uuid, request: &[u8], heartbeat: Duration) {
+    pub(super) fn opened(&self, token: Uuid, request: &Request, heartbeat: Duration) {
         if log_enabled!(log::Level::Info) {
             info!(
                 "stream opened token={token} url={} heartbeat={}",
-                Value::new(&facts::url(request)),
+                Value::new(&request.url()),
                 heartbeat.as_secs()
             );
         }
     }
 
     /// The client left, or was dropped, before the backend has answered.
-    pub(super) fn left_callback(&self, token: Uuid, request: &[u8], reason: Reason) {
+    pub(super) fn left_callback(&self, token: Uuid, request: &Request, reason: Reason) {
         if log_enabled!(log::Level::Info) {
-            let (url, reason) = (facts::url(request), reason.as_str());
+            let (url, reason) = (request.url(), reason.as_str());
             info!(
                 "disconnected during the connect callback token={token} url={} reason={reason}",
                 Value::new(&url)
@@ -266,13 +265,13 @@ impl Journal {
     pub(super) fn ended(
         &mut self,
         token: Uuid,
-        request: &[u8],
+        request: &Request,
         reason: Reason,
         limit: Option<Limit>,
         now: Time,
     ) {
         let word = reason.as_str();
-        let url = || facts::url(request);
+        let url = || request.url();
         match (reason, limit) {
             (Reason::ClientClosed, _) if log_enabled!(log::Level::Info) => {
                 info!(
@@ -305,12 +304,12 @@ impl Journal {
 
     // ---- sends ----
 
-    pub(super) fn event_sent(&self, token: Uuid, name: &str, length: usize, request: &[u8]) {
+    pub(super) fn event_sent(&self, token: Uuid, name: &str, length: usize, request: &Request) {
         if log_enabled!(log::Level::Debug) {
             debug!(
                 "event sent token={token} event={} length={length} url={}",
                 Value::new(name.as_bytes()),
-                Value::new(&facts::url(request))
+                Value::new(&request.url())
             );
         }
     }

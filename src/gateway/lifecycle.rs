@@ -6,15 +6,13 @@
 //! ([`Gateway::end_stream`]), and because a client that leaves before the answer leaves an
 //! [`Orphan`] behind, which meets the answer in its stead.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
 use super::conn::{Awaiting, State, Stream, StreamRequest};
 use super::journal::Limit;
 use super::routes::{self, Answer};
 use super::{ConnId, Effect, Gateway, entry};
-use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
+use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason, Request};
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
 use crate::sse;
 use crate::time::Time;
@@ -25,7 +23,7 @@ use crate::wire::Directives;
 pub(super) struct Orphan {
     /// What the backend is told if it accepts all the same.
     reason: Reason,
-    request: Arc<[u8]>,
+    request: Request,
 }
 
 impl<S> Gateway<S> {
@@ -48,7 +46,7 @@ impl<S> Gateway<S> {
         let expires = now + self.settings.limits.connect_timeout;
         self.journal.connected(token, &what.request);
         self.streams.insert(token, id);
-        let job = self.call(Action::Connect { expires }, token, &what.request);
+        let job = self.call(Action::Connect { expires }, token, what.request.clone());
         self.connects += 1;
         if let Some(conn) = self.conn(id) {
             conn.state = State::AwaitingCallback(Box::new(Awaiting {
@@ -78,14 +76,14 @@ impl<S> Gateway<S> {
         None
     }
 
-    fn call(&mut self, action: Action, token: Uuid, request: &Arc<[u8]>) -> JobId {
+    fn call(&mut self, action: Action, token: Uuid, request: Request) -> JobId {
         let id = JobId(self.next_job);
         self.next_job += 1;
         self.effects.push_back(Effect::Call(Job {
             id,
             token,
             action,
-            request: Arc::clone(request),
+            request,
         }));
         id
     }
@@ -97,6 +95,7 @@ impl<S> Gateway<S> {
             Action::Connect { .. } => self.connect_ended(result, now),
             Action::Disconnect { .. } => {
                 self.disconnects = self.disconnects.saturating_sub(1);
+                self.fields.changed();
                 self.journal.disconnect_ended(&result);
             }
         }
@@ -121,7 +120,7 @@ impl<S> Gateway<S> {
             (None, Some(orphan)) if is_success(&result.outcome) => {
                 self.disconnects += 1;
                 let reason = orphan.reason;
-                self.call(Action::Disconnect { reason }, token, &orphan.request);
+                self.call(Action::Disconnect { reason }, token, orphan.request);
             }
             (None, _) => {}
         }
@@ -226,11 +225,11 @@ impl<S> Gateway<S> {
 
     /// The client left, or is dropped, before the answer.
     pub(super) fn leave_callback(&mut self, id: ConnId, reason: Reason) {
-        if let Some(conn) = self.conn(id)
+        if let Some(conn) = entry(&mut self.conns, id)
             && let State::AwaitingCallback(awaiting) = &conn.state
         {
-            let (token, request) = (awaiting.token, Arc::clone(&awaiting.what.request));
-            self.journal.left_callback(token, &request, reason);
+            self.journal
+                .left_callback(awaiting.token, &awaiting.what.request, reason);
         }
         self.orphan(id, reason);
         self.close(id);
@@ -252,7 +251,7 @@ impl<S> Gateway<S> {
         };
         awaiting.window = Vec::new();
         self.streams.remove(awaiting.token);
-        let request = Arc::clone(&awaiting.what.request);
+        let request = awaiting.what.request.clone();
         self.orphans
             .insert(awaiting.job, Orphan { reason, request });
         self.effects.push_back(Effect::Withdraw(awaiting.job));
@@ -312,7 +311,7 @@ impl<S> Gateway<S> {
         self.journal
             .ended(stream.token, &stream.request, reason, limit, now);
         self.disconnects += 1;
-        self.call(Action::Disconnect { reason }, stream.token, &stream.request);
+        self.call(Action::Disconnect { reason }, stream.token, stream.request);
         match reason {
             Reason::ServerClosed => self.push(id, sse::end(stream.framing), now),
             Reason::ClientClosed | Reason::Error => self.close(id),

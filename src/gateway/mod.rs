@@ -30,6 +30,7 @@ use crate::wheel::{Tick, Wheel};
 
 pub use conn::Scope;
 use conn::{Conn, PendingSend, State};
+use facts::Fields;
 use journal::Journal;
 use lifecycle::Orphan;
 use tokens::TokenIndex;
@@ -123,6 +124,7 @@ pub struct Gateway<S> {
     /// Closed connections whose slots are freed after the batch.
     dead: Vec<ConnId>,
     spares: Spares,
+    fields: Fields,
     /// At most one: the effects of a send are carried out before the next request is served.
     pending_send: Option<PendingSend>,
     /// Rejected connections whose kept requests are served once the effects so far are carried out.
@@ -151,6 +153,7 @@ impl<S> Gateway<S> {
             effects: VecDeque::new(),
             dead: Vec::new(),
             spares: Spares::default(),
+            fields: Fields::default(),
             pending_send: None,
             unserved: VecDeque::new(),
             held: 0,
@@ -368,8 +371,16 @@ impl<S> Gateway<S> {
     /// Frees the slots of closed connections and drops what the shell kept there. To be called
     /// when no readiness for them can be on its way any more.
     pub fn reap(&mut self) {
+        let before = self.conns.len();
         for id in self.dead.drain(..) {
             self.conns.remove(id.index());
+        }
+        // When a crowd has left, slots above the last one in use go back: tried twice, as one that
+        // stays may sit high.
+        let few = self.conns.capacity() / 8;
+        let is_crossed = |mark: usize| (self.conns.len()..before).contains(&mark);
+        if few > 128 && (is_crossed(few) || is_crossed(0)) {
+            self.conns.shrink_to_fit();
         }
         #[cfg(debug_assertions)]
         self.check_invariants();

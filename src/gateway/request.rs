@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use super::conn::{Asked, BodyUnderWay, Plan, State, StreamRequest};
 use super::journal::Limit;
 use super::routes::{self, Answer, Route};
-use super::{ConnId, Gateway, LINGER_BYTES, entry, facts};
+use super::{ConnId, Gateway, LINGER_BYTES, entry};
 use crate::callback::Reason;
 use crate::http::body::Decoder;
 use crate::http::head::{self, BodyFraming, FramingError, Head, HeadLimits, MAX_HEADERS, Version};
@@ -273,7 +273,7 @@ impl<S> Gateway<S> {
     fn plan(&mut self, route: Route, head: &Head<'_, '_>) -> Plan {
         match route {
             Route::Stream => Plan::Connect(StreamRequest {
-                request: facts::describe(head),
+                request: self.fields.keep(head),
                 framing: match head.version {
                     Version::Http11 => Framing::Chunked,
                     Version::Http10 => Framing::Plain,

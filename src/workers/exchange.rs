@@ -151,7 +151,7 @@ fn write_request(into: &mut Vec<u8>, job: &Job) {
     }
     // Writing to a vector cannot fail.
     let _ = write!(into, r#","token":"{}","request":"#, job.token);
-    into.extend_from_slice(&job.request);
+    job.request.write(into);
     into.push(b'}');
 }
 

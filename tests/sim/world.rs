@@ -172,7 +172,7 @@ impl<C: Choices> World<C> {
         match job.action {
             Action::Connect { expires } => {
                 assert_eq!(expires, self.now + Duration::from_secs(5));
-                let peer = self.client_of(&job.request);
+                let peer = self.client_of(&job.request.json());
                 self.tokens.push(Token::new(job.token, job.id, peer));
                 if let Some(at) = peer {
                     self.peers[at].token = Some(self.tokens.len() - 1);

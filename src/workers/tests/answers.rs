@@ -1,6 +1,5 @@
 //! What one exchange makes of what the backend does.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use End::*;
@@ -331,10 +330,11 @@ fn large_requests_arrive_whole() {
     for length in (15_900..16_600).step_by(50).chain([100_000]) {
         let mut job = connect(length);
         let filler: String = ('a'..='z').cycle().take(length as usize).collect();
-        job.request = Arc::from(format!("{{\"url\":\"{filler}\"}}").as_bytes());
+        job.request = request_of(&filler);
         rig.submit(job);
         let peer = kept.get_or_insert_with(|| backend.accept());
-        assert!(peer.request().ends_with(&format!(":\"{filler}\"}}}}")));
+        let expected = format!(":\"{filler}\",\"headers\":{{}}}}}}");
+        assert!(peer.request().ends_with(&expected));
         peer.send(OK);
         assert_eq!(status(&rig.result().outcome), 200);
     }

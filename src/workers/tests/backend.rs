@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use uuid::Uuid;
 
-use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
+use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason, Request};
 use crate::time::Time;
 use crate::workers::resolver::Lookup;
 use crate::workers::{Settings, Workers};
@@ -222,7 +221,7 @@ fn job(id: u64, action: Action) -> Job {
         id: JobId(id),
         token: token(id),
         action,
-        request: Arc::from(&br#"{"url":"/","headers":{}}"#[..]),
+        request: request_of("/"),
     }
 }
 
@@ -253,4 +252,9 @@ pub(super) fn until(what: impl Fn() -> bool) {
         assert!(start.elapsed() < PATIENCE, "it never came");
         thread::yield_now();
     }
+}
+
+/// A request for `url` without header fields.
+pub(super) fn request_of(url: &str) -> Request {
+    Request::new(vec![format!("\"{url}\"").into_bytes().into()])
 }
