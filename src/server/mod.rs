@@ -64,6 +64,8 @@ pub struct Server {
     date: u64,
     max_connections: usize,
     accept_rests_until: Option<Time>,
+    /// After what time the workers want to be looked at again.
+    tend_after: Option<Duration>,
     is_full: bool,
     /// Descriptors ran out, and no connection was accepted since; told once.
     is_exhausted: bool,
@@ -104,6 +106,7 @@ impl Server {
             date: 0,
             max_connections: config.limits.max_connections,
             accept_rests_until: None,
+            tend_after: None,
             is_full: false,
             is_exhausted: false,
             shutdown_timeout: config.limits.shutdown_timeout,
@@ -141,6 +144,7 @@ impl Server {
             }
             self.pass_time(now);
             self.resume_reading(now);
+            self.tend_workers();
             self.gateway.reap();
             self.resume_accepting(now);
             self.gateway.reap();
@@ -165,9 +169,13 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.gateway.deadline(), self.accept_rests_until, self.ends];
-        let next = deadlines.into_iter().flatten().min()?;
+        let next = deadlines.into_iter().flatten().min();
         // Rounded up to a whole millisecond, so that the deadline has come when poll returns.
-        Some(next.since(self.now()))
+        let until_next = next.map(|next| next.since(self.now()));
+        match (until_next, self.tend_after) {
+            (Some(time), Some(workers)) => Some(time.min(workers)),
+            (time, workers) => time.or(workers),
+        }
     }
 
     fn keep_date(&mut self) {
@@ -243,6 +251,15 @@ impl Server {
             self.gateway.result(result, now);
             self.settle(now);
         }
+    }
+
+    /// Sees to it that callbacks which wait get workers, as far as there are any more.
+    fn tend_workers(&mut self) {
+        let counts = self.gateway.counts();
+        self.tend_after = match &self.workers {
+            Some(workers) if counts.connects + counts.disconnects > 0 => workers.tend(),
+            _ => None,
+        };
     }
 
     /// Takes up the reading that a budget or unread answers cut short.

@@ -16,8 +16,10 @@ use crate::wire;
 
 /// Bytes of an answer's body that are read; contract, section 2, step 6.
 pub(super) const BODY_LIMIT: u64 = 1024 * 1024;
-/// Bytes of a connection's buffer, one each way.
-const BUFFER: usize = 16 * 1024;
+/// Bytes of a connection's buffer for what comes in; the largest head that an answer may have.
+const INPUT: usize = 16 * 1024;
+/// Bytes of its buffer for what goes out: most requests whole, larger ones in pieces.
+const OUTPUT: usize = 4 * 1024;
 /// The most bytes that a worker at rest keeps of a buffer of its own.
 const KEPT: usize = 16 * 1024;
 const USER_AGENT: &str = concat!("ssegateway/", env!("CARGO_PKG_VERSION"));
@@ -43,10 +45,10 @@ impl Exchange {
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .max_idle_age(idle)
-            .input_buffer_size(BUFFER)
-            .output_buffer_size(BUFFER)
+            .input_buffer_size(INPUT)
+            .output_buffer_size(OUTPUT)
             // A head that fills the buffer can grow no further; said here, it fails as what it is.
-            .max_response_header_size(BUFFER - 1)
+            .max_response_header_size(INPUT - 1)
             .build();
         let watch = Arc::clone(&dial.watch);
         Exchange {

@@ -1,5 +1,10 @@
 //! A bounded queue of jobs and the threads that empty it.
 //!
+//! Threads are as many as the backend's slowness asks for: a few start at once, more when the
+//! queue would otherwise keep its last job waiting, told by how long a callback takes of late, and
+//! more again when none comes back at all. So a crowd of connects to a fast backend costs a handful
+//! of threads, and one to a slow or hanging backend gets all that the limit allows.
+//!
 //! Laws: a job is in the queue until exactly one worker takes it, or it is withdrawn. A worker
 //! leaves only while the queue is empty, or once the lane is closed; so a queued job never lies
 //! in a lane without threads.
@@ -10,6 +15,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::callback::{Job, JobId};
+
+/// Threads that start without asking whether they are needed.
+const EAGER: usize = 4;
+
+/// How long a job may be expected to wait, or has waited, before more threads start.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// What bounds a lane.
 pub(super) struct Limits {
@@ -29,12 +40,19 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct State {
-    queue: BTreeMap<JobId, Job>,
+    queue: BTreeMap<JobId, Queued>,
+    /// What a job has taken its worker of late, on average; zero until one has ended.
+    service: Duration,
     /// A stack: the worker that has rested least works next, so that the others age out.
     idle: Vec<Arc<Seat>>,
     /// Threads started and not yet left, those at rest included.
     running: usize,
     closed: bool,
+}
+
+struct Queued {
+    job: Job,
+    since: Instant,
 }
 
 /// Where one idle worker sleeps. It was woken when its seat is no longer on the stack; the
@@ -70,12 +88,13 @@ impl Lane {
         if state.closed || state.queue.len() >= self.limits.queue || state.queue.contains_key(&id) {
             return Err(job);
         }
-        state.queue.insert(id, job);
+        let since = Instant::now();
+        state.queue.insert(id, Queued { job, since });
         if let Some(seat) = state.idle.pop() {
             seat.0.notify_one();
             return Ok(());
         }
-        if state.running >= self.limits.workers {
+        if state.running >= self.limits.workers || !state.is_short() {
             return Ok(());
         }
         state.running += 1;
@@ -89,7 +108,31 @@ impl Lane {
         let stranded = (state.running == 0)
             .then(|| state.queue.remove(&id))
             .flatten();
-        stranded.map_or(Ok(()), Err)
+        stranded.map_or(Ok(()), |queued| Err(queued.job))
+    }
+
+    /// Starts more threads for jobs that have waited too long, twice as many as there are. To be
+    /// called from time to time; gives the time until the next call, `None` when there is no need
+    /// for one before another job is submitted.
+    pub(super) fn tend(&self, start: impl Fn() -> io::Result<()>) -> Option<Duration> {
+        let mut state = self.lock();
+        let oldest = state.queue.values().next()?.since;
+        let room = self.limits.workers - state.running.min(self.limits.workers);
+        if room == 0 || state.closed || !state.idle.is_empty() {
+            return None;
+        }
+        let waited = oldest.elapsed();
+        if waited < PATIENCE {
+            return Some(PATIENCE - waited);
+        }
+        let more = state.running.max(1).min(room).min(state.queue.len());
+        state.running += more;
+        drop(state);
+        let failed = (0..more).filter(|_| start().is_err()).count();
+        if failed > 0 {
+            self.lock().running -= failed;
+        }
+        Some(PATIENCE)
     }
 
     /// Takes back a job that no worker has begun.
@@ -97,18 +140,29 @@ impl Lane {
         self.lock().queue.remove(&id).is_some()
     }
 
-    /// The next job for the worker that owns `seat` and had its last job at `rested`. `None`: the
-    /// worker has left the lane and must end.
-    pub(super) fn take(&self, seat: &Arc<Seat>, rested: Instant) -> Option<Job> {
+    /// The next job for the worker that owns `seat`, had its last job at `rested`, and spent
+    /// `service` on it. `None`: the worker has left the lane and must end.
+    pub(super) fn take(
+        &self,
+        seat: &Arc<Seat>,
+        rested: Instant,
+        service: Option<Duration>,
+    ) -> Option<Job> {
         let leave_at = rested + self.limits.idle;
         let mut state = self.lock();
+        if let Some(service) = service {
+            state.service = match state.service {
+                Duration::ZERO => service,
+                average => average * 7 / 8 + service / 8,
+            };
+        }
         loop {
             if state.closed {
                 state.running -= 1;
                 return None;
             }
-            if let Some((_, job)) = state.queue.pop_first() {
-                return Some(job);
+            if let Some((_, queued)) = state.queue.pop_first() {
+                return Some(queued.job);
             }
             state.idle.push(Arc::clone(seat));
             while let Some(place) = state.place(seat) {
@@ -127,13 +181,14 @@ impl Lane {
     }
 
     /// Takes no more jobs, sends the idle workers home, and hands out what was still queued.
-    pub(super) fn close(&self) -> BTreeMap<JobId, Job> {
+    pub(super) fn close(&self) -> Vec<Job> {
         let mut state = self.lock();
         state.closed = true;
         for seat in std::mem::take(&mut state.idle) {
             seat.0.notify_one();
         }
-        std::mem::take(&mut state.queue)
+        let queue = std::mem::take(&mut state.queue);
+        queue.into_values().map(|queued| queued.job).collect()
     }
 
     /// Threads in the lane, and how many of them rest.
@@ -145,6 +200,13 @@ impl Lane {
 }
 
 impl State {
+    /// Whether the threads that run are too few for what is queued.
+    fn is_short(&self) -> bool {
+        let jobs = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        let threads = u32::try_from(self.running).unwrap_or(u32::MAX);
+        self.running < EAGER || self.service.saturating_mul(jobs) / threads > PATIENCE
+    }
+
     fn place(&self, seat: &Arc<Seat>) -> Option<usize> {
         self.idle.iter().rposition(|other| Arc::ptr_eq(other, seat))
     }

@@ -136,6 +136,19 @@ impl Workers {
             .map(drop)
     }
 
+    /// Starts more threads where jobs have waited too long; gives the time after which to call it
+    /// again, `None` for when a job is submitted.
+    pub fn tend(&self) -> Option<Duration> {
+        let connects = self.connects.tend(|| self.start(&self.connects, "connect"));
+        let disconnects = self
+            .disconnects
+            .tend(|| self.start(&self.disconnects, "disconnect"));
+        match (connects, disconnects) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// Takes back a connect that no worker has begun: true, and no result will come. False: its
     /// result will come, or has come.
     pub fn withdraw(&self, id: JobId) -> bool {
@@ -158,7 +171,7 @@ impl Workers {
     /// come. Waits for nothing; a TCP handshake or a name lookup under way is left to itself.
     pub fn abandon(&self) {
         for lane in [&self.connects, &self.disconnects] {
-            for job in lane.close().into_values() {
+            for job in lane.close() {
                 self.shared.outbox.post(job, Outcome::NeverSent);
             }
         }

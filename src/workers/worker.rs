@@ -44,10 +44,14 @@ impl Shared {
         let seat = Arc::new(Seat::default());
         let mut own = None;
         let mut rested = Instant::now();
-        while let Some(job) = lane.take(&seat, rested) {
+        let mut service = None;
+        while let Some(job) = lane.take(&seat, rested, service) {
+            let begun = Instant::now();
             let outcome = self.perform(&mut own, &job);
+            service = None;
             if !matches!(outcome, Outcome::NeverSent) {
                 rested = Instant::now();
+                service = Some(rested - begun);
             }
             self.outbox.post(job, outcome);
         }
