@@ -173,7 +173,10 @@ impl<C: Choices> World<C> {
         let id = peer.id;
         peer.delivered += count;
         if count > 0 {
-            peer.last_active = self.now;
+            // Empty lines ask for nothing, and end no silence.
+            if bytes.iter().any(|byte| !b"\r\n".contains(byte)) {
+                peer.last_active = self.now;
+            }
             self.step(|gw, now| gw.bytes(id, &bytes, now));
         } else if peer.is_fin_sent && !peer.is_fin_read {
             peer.is_fin_read = true;
