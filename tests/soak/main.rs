@@ -87,8 +87,8 @@ fn soak() {
     let account = audit::account(&gateway.lines(), &world.book);
     println!("{account}");
     println!("{}", world.counts());
-    assert!(settled, "owed for {SETTLED:?} and not paid");
     assert!(account.faults.is_empty(), "{:#?}", account.faults);
+    assert!(settled, "owed for {SETTLED:?} and not paid");
     assert!(gateway.log().contains("undelivered=0"));
     curve.assert_flat(&end, &rest);
     world.assert_busy(length);
