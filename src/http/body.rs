@@ -126,7 +126,7 @@ impl Decoder {
                 let digit = u64::from((byte as char).to_digit(16).unwrap_or(0));
                 // Sixteen digits hold every size; more are padding or an overflow.
                 if digits == 16 {
-                    return Err(FramingError::BadRequest("a chunk size that overflows"));
+                    return Err(FramingError::BadRequest("a chunk size of too many digits"));
                 }
                 State::Size {
                     size: size << 4 | digit,

@@ -9,7 +9,7 @@
 //! leaves only while the queue is empty, or once the lane is closed; so a queued job never lies
 //! in a lane without threads.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,7 +40,8 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct State {
-    queue: BTreeMap<JobId, Queued>,
+    /// In the order of the jobs' ids.
+    queue: VecDeque<Queued>,
     /// What a job has taken its worker of late, on average; zero until one has ended.
     service: Duration,
     /// A stack: the worker that has rested least works next, so that the others age out.
@@ -85,11 +86,14 @@ impl Lane {
     ) -> Result<(), Job> {
         let id = job.id;
         let mut state = self.lock();
-        if state.closed || state.queue.len() >= self.limits.queue || state.queue.contains_key(&id) {
+        let Err(place) = state.find(id) else {
+            return Err(job);
+        };
+        if state.closed || state.queue.len() >= self.limits.queue {
             return Err(job);
         }
         let since = Instant::now();
-        state.queue.insert(id, Queued { job, since });
+        state.queue.insert(place, Queued { job, since });
         if let Some(seat) = state.idle.pop() {
             seat.0.notify_one();
             return Ok(());
@@ -105,9 +109,7 @@ impl Lane {
         }
         let mut state = self.lock();
         state.running -= 1;
-        let stranded = (state.running == 0)
-            .then(|| state.queue.remove(&id))
-            .flatten();
+        let stranded = (state.running == 0).then(|| state.remove(id)).flatten();
         stranded.map_or(Ok(()), |queued| Err(queued.job))
     }
 
@@ -116,7 +118,7 @@ impl Lane {
     /// for one before another job is submitted.
     pub(super) fn tend(&self, start: impl Fn() -> io::Result<()>) -> Option<Duration> {
         let mut state = self.lock();
-        let oldest = state.queue.values().next()?.since;
+        let oldest = state.queue.front()?.since;
         let room = self.limits.workers - state.running.min(self.limits.workers);
         if room == 0 || state.closed || !state.idle.is_empty() {
             return None;
@@ -137,7 +139,7 @@ impl Lane {
 
     /// Takes back a job that no worker has begun.
     pub(super) fn withdraw(&self, id: JobId) -> bool {
-        self.lock().queue.remove(&id).is_some()
+        self.lock().remove(id).is_some()
     }
 
     /// The next job for the worker that owns `seat`, had its last job at `rested`, and spent
@@ -161,7 +163,7 @@ impl Lane {
                 state.running -= 1;
                 return None;
             }
-            if let Some((_, queued)) = state.queue.pop_first() {
+            if let Some(queued) = state.queue.pop_front() {
                 return Some(queued.job);
             }
             state.idle.push(Arc::clone(seat));
@@ -188,7 +190,7 @@ impl Lane {
             seat.0.notify_one();
         }
         let queue = std::mem::take(&mut state.queue);
-        queue.into_values().map(|queued| queued.job).collect()
+        queue.into_iter().map(|queued| queued.job).collect()
     }
 
     /// Threads in the lane, and how many of them rest.
@@ -200,6 +202,16 @@ impl Lane {
 }
 
 impl State {
+    /// Where a job is in the queue, or where it belongs.
+    fn find(&self, id: JobId) -> Result<usize, usize> {
+        self.queue.binary_search_by_key(&id, |queued| queued.job.id)
+    }
+
+    fn remove(&mut self, id: JobId) -> Option<Queued> {
+        let place = self.find(id).ok()?;
+        self.queue.remove(place)
+    }
+
     /// Whether the threads that run are too few for what is queued.
     fn is_short(&self) -> bool {
         let jobs = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);

@@ -1,12 +1,12 @@
 //! What one worker does with a job, and what all workers share.
 
-use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use slab::Slab;
 use ureq::Agent;
 use ureq::unversioned::transport::DefaultConnector;
 
@@ -96,7 +96,7 @@ impl Shared {
 struct Own<'a> {
     exchange: Exchange,
     agents: &'a Agents,
-    entry: u64,
+    entry: usize,
 }
 
 impl<'a> Own<'a> {
@@ -124,46 +124,40 @@ impl Drop for Own<'_> {
 
 /// The agents of all workers, for interrupting their calls.
 #[derive(Default)]
-pub(super) struct Agents {
-    next: AtomicU64,
-    list: Mutex<AgentList>,
-}
+pub(super) struct Agents(Mutex<AgentList>);
 
 #[derive(Default)]
 struct AgentList {
     abandoned: bool,
-    agents: BTreeMap<u64, Agent>,
+    agents: Slab<Agent>,
 }
 
 impl Agents {
     fn lock(&self) -> MutexGuard<'_, AgentList> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, agent: Agent) -> u64 {
-        let entry = self.next.fetch_add(1, Ordering::Relaxed);
+    fn enter(&self, agent: Agent) -> usize {
         let mut list = self.lock();
         if list.abandoned {
-            agent.shutdown();
-        } else {
-            list.agents.insert(entry, agent);
+            agent.clone().shutdown();
         }
-        entry
+        list.agents.insert(agent)
     }
 
-    fn leave(&self, entry: u64) {
+    fn leave(&self, entry: usize) {
         // The last hold on an agent closes its connection: not under the lock.
-        let agent = self.lock().agents.remove(&entry);
+        let agent = self.lock().agents.try_remove(entry);
         drop(agent);
     }
 
     pub(super) fn abandon(&self) {
-        let agents = {
+        let agents: Vec<Agent> = {
             let mut list = self.lock();
             list.abandoned = true;
-            std::mem::take(&mut list.agents)
+            list.agents.iter().map(|(_, agent)| agent.clone()).collect()
         };
-        agents.into_values().for_each(Agent::shutdown);
+        agents.into_iter().for_each(Agent::shutdown);
     }
 }
 
