@@ -50,8 +50,9 @@ fn open_narrow(gateway: &Gateway, backend: &Backend, path: &str) -> (Client, Str
 /// that was seen meanwhile.
 fn offer(gateway: &Gateway, token: &str) -> (usize, usize) {
     let (mut publisher, mut taken, mut most) = (gateway.connect(), 0, 0);
+    let command = command(token, 0);
     for at in 0..OFFERED / EVENT {
-        publisher.post(&command(token, at));
+        publisher.post(&command);
         let response = publisher.read_response();
         match response.status() {
             200 => {
