@@ -27,6 +27,9 @@
 //! - [`workers`] make the callbacks on threads of their own, in two lanes, and report back over a
 //!   channel. [`callback`] is the data that crosses.
 //!
+//! The *contract* that the documentation refers to by section is the product's promise on the wire,
+//! on the command line and in the log; the README states it for its users.
+//!
 //! # Five paths
 //!
 //! 1. *A stream opens.* Readiness → bytes → head → route → connect callback ([`gateway::Effect::Call`])

@@ -48,17 +48,31 @@ pub fn listen(
     let Some(host) = host else {
         return listen_everywhere(port, options).map(|listener| vec![listener]);
     };
+    let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    listen_at_all(&addresses, options)
+}
+
+/// A name may stand for addresses of a family that the host has not; one that works is enough.
+fn listen_at_all(addresses: &[SocketAddr], options: SocketOptions) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
-    for address in (host, port).to_socket_addrs()? {
-        listeners.push(listen_at(address, options)?);
+    let mut missing = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match listen_at(*address, options) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_not_here(&error) => missing = error,
+            Err(error) => return Err(error),
+        }
     }
     if listeners.is_empty() {
-        return Err(io::Error::new(
-            ErrorKind::NotFound,
-            "the name has no address",
-        ));
+        return Err(missing);
     }
     Ok(listeners)
+}
+
+fn is_not_here(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 /// One socket for IPv6 and IPv4; for IPv4 alone where the host has no IPv6.
@@ -126,6 +140,7 @@ const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 const ENOBUFS: i32 = 105;
+const EAFNOSUPPORT: i32 = 97;
 
 /// What one read or write came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +249,17 @@ mod tests {
         if listener.local_addr().unwrap().is_ipv6() {
             std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
         }
+    }
+
+    #[test]
+    fn an_address_that_is_not_here_is_passed_over_if_another_works() {
+        let of = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 0);
+        // 192.0.2.0/24 is for documentation (RFC 5737): no host has it.
+        let (here, elsewhere) = (of("127.0.0.1"), of("192.0.2.1"));
+        let listeners = listen_at_all(&[elsewhere, here], OPTIONS).unwrap();
+        assert_eq!(listeners.len(), 1);
+        let error = listen_at_all(&[elsewhere], OPTIONS).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     }
 
     #[test]

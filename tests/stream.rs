@@ -361,7 +361,7 @@ fn bytes_behind_a_request_whose_callback_is_out() {
     client.try_send(&vec![b'x'; DISCARDED + 1]);
     client.expect_reset();
     let token = connect.token();
-    gateway.wait_log_all(&["disconnected", &token, "reason=error"]);
+    gateway.wait_log_all(&["stream dropped", &token, "reason=error"]);
     assert_error(&send_data(&gateway, &token, "x"), 404, "TOKEN_NOT_FOUND");
     connect.answer(200, "");
     let disconnect = backend.next_disconnect_of(&token);

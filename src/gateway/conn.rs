@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::ConnId;
+use super::journal::SentEvent;
 use crate::buf::ByteQueue;
 use crate::callback::{JobId, Request};
 use crate::config::Limits;
@@ -266,10 +267,12 @@ impl State {
 }
 
 /// A send that waits for its event's write to be tried.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct PendingSend {
     pub(super) publisher: ConnId,
     pub(super) target: ConnId,
     /// The command asked for a close behind the event.
     pub(super) close: bool,
+    /// What the log will say of the event.
+    pub(super) sent: Option<SentEvent>,
 }

@@ -30,7 +30,10 @@ impl<S> Gateway<S> {
             } else {
                 // Only an answer that waits for its event's write has no time of its own.
                 let is_tried = matches!(conn.state, State::Sending)
-                    && self.pending_send.is_some_and(|send| send.publisher == id);
+                    && self
+                        .pending_send
+                        .as_ref()
+                        .is_some_and(|send| send.publisher == id);
                 assert!(is_tried, "no deadline in {:?}", conn.state);
             }
         }

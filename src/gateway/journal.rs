@@ -10,7 +10,7 @@ use crate::callback::{CallbackResult, Outcome, Reason, Request};
 use crate::http::head::FramingError;
 use crate::logfmt::Value;
 use crate::time::Time;
-use crate::wire::{Directives, SendError};
+use crate::wire::Directives;
 
 /// Lines about one limit within [`WINDOW`]; the others are counted.
 const LINES: u32 = 10;
@@ -21,8 +21,10 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// A limit that was reached, by the name of its setting where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// Bytes or fields of a head, or of a trailer section.
+    /// Bytes of a head, or of a trailer section.
     Head,
+    /// Fields of a head.
+    Fields,
     /// Bytes of a body.
     Body,
     /// Requests that are not well-formed; not a setting.
@@ -55,6 +57,7 @@ impl Limit {
     fn name(self) -> &'static str {
         match self {
             Limit::Head => "MAX_HEAD_BYTES",
+            Limit::Fields => "MAX_HEADERS",
             Limit::Body => "MAX_BODY_BYTES",
             Limit::Malformed => "malformed_request",
             Limit::Silence => "NEW_CONNECTION_TIMEOUT_SECONDS",
@@ -68,6 +71,14 @@ impl Limit {
             Limit::ConnectQueue => "CONNECT_QUEUE",
         }
     }
+}
+
+/// An event as the log tells of it: never its data.
+#[derive(Debug)]
+pub(super) struct SentEvent {
+    name: String,
+    /// Bytes of its data.
+    length: usize,
 }
 
 /// How often each limit was spoken of lately.
@@ -138,6 +149,7 @@ impl Journal {
         let limit = match error {
             FramingError::ContentTooLarge => Limit::Body,
             FramingError::UriTooLong | FramingError::HeadTooLarge => Limit::Head,
+            FramingError::TooManyFields => Limit::Fields,
             FramingError::BadRequest(what) => {
                 if self.rates[Limit::Malformed as usize].admits(now) {
                     warn!("request refused cause={}", Value::new(what.as_bytes()));
@@ -304,22 +316,27 @@ impl Journal {
 
     // ---- sends ----
 
-    pub(super) fn event_sent(&self, token: Uuid, name: &str, length: usize, request: &Request) {
-        if log_enabled!(log::Level::Debug) {
-            debug!(
-                "event sent token={token} event={} length={length} url={}",
-                Value::new(name.as_bytes()),
-                Value::new(&request.url())
-            );
-        }
+    /// What is to be told of an event once it is sent; nothing while nobody listens.
+    pub(super) fn sent(&self, name: &str, length: usize) -> Option<SentEvent> {
+        let name = log_enabled!(log::Level::Debug).then(|| name.to_owned())?;
+        Some(SentEvent { name, length })
+    }
+
+    pub(super) fn event_sent(&self, token: Uuid, event: &SentEvent, request: &Request) {
+        debug!(
+            "event sent token={token} event={} length={} url={}",
+            Value::new(event.name.as_bytes()),
+            event.length,
+            Value::new(&request.url())
+        );
     }
 
     pub(super) fn buffered(&self, token: Uuid) {
         info!("send buffered token={token}");
     }
 
-    pub(super) fn send_refused(&self, error: SendError) {
-        error!("/internal/send refused code={}", error.code());
+    pub(super) fn send_refused(&self, code: &str) {
+        error!("/internal/send refused code={code}");
     }
 
     pub(super) fn token_unknown(&self, token: &str) {
@@ -332,6 +349,7 @@ impl Journal {
 
 const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::Head,
+    Limit::Fields,
     Limit::Body,
     Limit::Malformed,
     Limit::Silence,

@@ -196,6 +196,10 @@ impl<S> Gateway<S> {
             discarded,
             is_opening: true,
         });
+        if let Some(event) = event {
+            let sent = self.journal.sent(&event.name, event.data.len());
+            self.note_sent(id, sent);
+        }
         if directives.close || awaiting.is_close_buffered {
             self.end_stream(id, Reason::ServerClosed, None, now);
         }
@@ -237,9 +241,16 @@ impl<S> Gateway<S> {
 
     /// Drops a client that has passed a limit before the answer.
     pub(super) fn drop_callback(&mut self, id: ConnId, limit: Limit, now: Time) {
-        self.journal.limit(limit, None, now);
+        if let Some(conn) = entry(&mut self.conns, id)
+            && let State::AwaitingCallback(awaiting) = &conn.state
+        {
+            let (token, request) = (awaiting.token, &awaiting.what.request);
+            self.journal
+                .ended(token, request, Reason::Error, Some(limit), now);
+        }
         self.effects.push_back(Effect::Abort(id));
-        self.leave_callback(id, Reason::Error);
+        self.orphan(id, Reason::Error);
+        self.close(id);
     }
 
     /// Lets go of a callback that is out: if it is not begun it never will be, and if it is, its

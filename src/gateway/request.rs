@@ -181,8 +181,10 @@ impl<S> Gateway<S> {
         }
         if !*is_begun {
             // Empty lines before a request are not its first bytes (RFC 9112, section 2.2).
-            if bytes.starts_with(b"\r\n") {
-                return Step::Used(2);
+            match bytes {
+                [b'\r', b'\n', ..] => return Step::Used(2),
+                [b'\r'] => return Step::Wait(0),
+                _ => {}
             }
             *is_begun = true;
             *since = now;
@@ -192,6 +194,7 @@ impl<S> Gateway<S> {
             Ok(None) => return Step::Wait(0),
             Ok(Some(length)) => length,
             Err(error) => {
+                conn.asked.is_head = bytes.starts_with(b"HEAD ");
                 self.refuse_framing(id, error, now);
                 return Step::Wait(bytes.len());
             }
@@ -203,6 +206,9 @@ impl<S> Gateway<S> {
         match step {
             Ok(used) => Step::Used(length + used),
             Err(error) => {
+                if let Some(conn) = self.conn(id) {
+                    conn.asked.is_head = bytes.starts_with(b"HEAD ");
+                }
                 self.refuse_framing(id, error, now);
                 Step::Wait(bytes.len())
             }
@@ -279,7 +285,11 @@ impl<S> Gateway<S> {
                     Version::Http10 => Framing::Plain,
                 },
             }),
-            Route::Send if head.is_encoded => Plan::Answer(routes::UNSUPPORTED_ENCODING),
+            Route::Send if head.is_encoded => {
+                let answer = routes::UNSUPPORTED_ENCODING;
+                self.journal.send_refused(answer.code);
+                Plan::Answer(answer)
+            }
             Route::Send => Plan::Send,
             Route::Health => Plan::Health,
             Route::Ready => Plan::Ready,

@@ -180,7 +180,12 @@ pub(super) fn framing_error(error: crate::http::head::FramingError) -> Answer {
         FramingError::HeadTooLarge => Answer::new(
             431,
             "REQUEST_HEADER_FIELDS_TOO_LARGE",
-            "The request head is larger than MAX_HEAD_BYTES or MAX_HEADERS.",
+            "The request head is larger than MAX_HEAD_BYTES.",
+        ),
+        FramingError::TooManyFields => Answer::new(
+            431,
+            "REQUEST_HEADER_FIELDS_TOO_LARGE",
+            "The request has more header fields than MAX_HEADERS.",
         ),
         FramingError::UnknownTransferCoding => Answer::new(
             501,

@@ -1,7 +1,7 @@
 //! `POST /internal/send` (contract, section 4): from a command to another connection's bytes.
 
 use super::conn::{Awaiting, PendingSend, State};
-use super::journal::Limit;
+use super::journal::{Limit, SentEvent};
 use super::routes::{self, Answer};
 use super::{ConnId, Gateway, entry, tokens};
 use crate::callback::Reason;
@@ -19,7 +19,11 @@ enum Verdict {
     /// One of the contract's errors.
     Refused(Answer),
     /// The event is on its way to the target's socket; the answer follows from what becomes of it.
-    Tried { target: ConnId, close: bool },
+    Tried {
+        target: ConnId,
+        close: bool,
+        sent: Option<SentEvent>,
+    },
 }
 
 impl<S> Gateway<S> {
@@ -28,14 +32,18 @@ impl<S> Gateway<S> {
         let verdict = match wire::send_command(body) {
             Ok(command) => self.obey(&command, now),
             Err(error) => {
-                self.journal.send_refused(error);
+                self.journal.send_refused(error.code());
                 Verdict::Refused(bad_request(error))
             }
         };
         match verdict {
             Verdict::Done(json) => self.answer_json(publisher, 200, json, now),
             Verdict::Refused(answer) => self.answer(publisher, &answer, now),
-            Verdict::Tried { target, close } => {
+            Verdict::Tried {
+                target,
+                close,
+                sent,
+            } => {
                 if let Some(conn) = self.conn(publisher) {
                     conn.state = State::Sending;
                 }
@@ -44,6 +52,7 @@ impl<S> Gateway<S> {
                     publisher,
                     target,
                     close,
+                    sent,
                 });
                 self.settle(target, now);
             }
@@ -89,12 +98,17 @@ impl<S> Gateway<S> {
         }
         let out = conn.out.tail(size, &mut self.spares);
         sse::write_event(out, stream.framing, name, data);
-        self.journal
-            .event_sent(stream.token, name, data.len(), &stream.request);
-        if !conn.is_blocked {
-            return Verdict::Tried { target, close };
+        let is_blocked = conn.is_blocked;
+        let sent = self.journal.sent(name, data.len());
+        if !is_blocked {
+            return Verdict::Tried {
+                target,
+                close,
+                sent,
+            };
         }
         // Behind earlier bytes that the socket would not take; its next readiness flushes them.
+        self.note_sent(target, sent);
         if close {
             self.end_stream(target, Reason::ServerClosed, None, now);
         }
@@ -169,6 +183,9 @@ impl<S> Gateway<S> {
             return;
         };
         let is_written = is_written && !self.drop_if_over_held(target, now);
+        if is_written {
+            self.note_sent(target, send.sent);
+        }
         if is_written && send.close {
             self.end_stream(target, Reason::ServerClosed, None, now);
         }
@@ -186,6 +203,16 @@ impl<S> Gateway<S> {
         }
         self.serve_kept(publisher, now);
         self.settle(publisher, now);
+    }
+
+    pub(super) fn note_sent(&mut self, target: ConnId, sent: Option<SentEvent>) {
+        if let Some(sent) = sent
+            && let Some(conn) = entry(&mut self.conns, target)
+            && let State::Streaming(stream) = &conn.state
+        {
+            self.journal
+                .event_sent(stream.token, &sent, &stream.request);
+        }
     }
 
     /// An answer's event is tried before it counts against the total, as a send's is.

@@ -124,9 +124,10 @@ impl Decoder {
         Ok(match (self.state, byte) {
             (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = u64::from((byte as char).to_digit(16).unwrap_or(0));
-                // Sixteen digits hold every size; more are padding or an overflow.
-                if digits == 16 {
-                    return Err(FramingError::BadRequest("a chunk size of too many digits"));
+                // Sixteen digits hold every size; more are padding or an overflow, and so is a size
+                // that a signed integer cannot hold.
+                if digits == 16 || size >= 1 << 59 {
+                    return Err(FramingError::BadRequest("a chunk size that overflows"));
                 }
                 State::Size {
                     size: size << 4 | digit,
@@ -287,6 +288,8 @@ mod tests {
             "0\r\nA: \0\r\n",
             "00000000000000001\r\n",
             "fffffffffffffffff\r\n",
+            "ffffffffffffffff\r\n",
+            "8000000000000000\r\n",
         ];
         for input in table {
             let error = at_every_cut(BodyFraming::Chunked, input.as_bytes()).expect_err(input);
@@ -305,7 +308,7 @@ mod tests {
         assert!(decode(BodyFraming::Length(100), &[b'x'; 100], 9).is_ok());
         assert_eq!(at_every_cut(BodyFraming::Chunked, b"65\r\n"), too_large);
         assert_eq!(
-            at_every_cut(BodyFraming::Chunked, b"ffffffffffffffff\r\n"),
+            at_every_cut(BodyFraming::Chunked, b"7fffffffffffffff\r\n"),
             too_large
         );
         let mut two = b"60\r\n".to_vec();

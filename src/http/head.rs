@@ -34,6 +34,8 @@ pub enum FramingError {
     UriTooLong,
     /// 431: the head, or a chunked body's trailer section, is larger than the limit.
     HeadTooLarge,
+    /// 431: there are more header fields than the limit.
+    TooManyFields,
     /// 501: a transfer coding that is not implemented.
     UnknownTransferCoding,
     /// 505: neither HTTP/1.0 nor HTTP/1.1.
@@ -230,8 +232,10 @@ fn request_line(line: &[u8]) -> Result<(), FramingError> {
 
 fn verdict(error: httparse::Error, bytes: &[u8]) -> FramingError {
     match error {
-        httparse::Error::TooManyHeaders => FramingError::HeadTooLarge,
-        httparse::Error::Version if names_a_version(bytes) => FramingError::UnsupportedVersion,
+        httparse::Error::TooManyHeaders => FramingError::TooManyFields,
+        httparse::Error::Version | httparse::Error::NewLine if names_another_version(bytes) => {
+            FramingError::UnsupportedVersion
+        }
         httparse::Error::HeaderName => FramingError::BadRequest("a header name that is no token"),
         httparse::Error::HeaderValue => {
             FramingError::BadRequest("a header value with a control character")
@@ -240,8 +244,9 @@ fn verdict(error: httparse::Error, bytes: &[u8]) -> FramingError {
     }
 }
 
-/// Whether the request line ends in a version as RFC 9112, section 2.3, writes one.
-fn names_a_version(bytes: &[u8]) -> bool {
+/// Whether the request line ends in a version other than 1.0 and 1.1, as RFC 9112, section 2.3,
+/// writes one, or by a single digit, as the later ones are called.
+fn names_another_version(bytes: &[u8]) -> bool {
     let line = bytes
         .split(|&byte| byte == b'\r')
         .find(|line| !line.iter().all(|&byte| byte == b'\n'))
@@ -251,8 +256,15 @@ fn names_a_version(bytes: &[u8]) -> bool {
     let (Some(_), Some(_), Some(version), None) = (method, target, version, words.next()) else {
         return false;
     };
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', number @ ..] => match number {
+            b"1.0" | b"1.1" | b"1" => false,
+            [major, b'.', minor] => major.is_ascii_digit() && minor.is_ascii_digit(),
+            [major] => major.is_ascii_digit(),
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 /// The path of a request target in the form that its method asks for (RFC 9112, section 3.2).

@@ -82,9 +82,7 @@ impl Server {
         if self.accept_rests_until.is_some_and(|until| until <= now) {
             self.accept_rests_until = None;
         }
-        // Ten per cent below the limit, so that a full house does not accept one at a time.
-        let connections = self.gateway.counts().connections;
-        if self.is_full && connections <= self.max_connections - self.max_connections.div_ceil(10) {
+        if self.is_full && self.gateway.counts().connections <= self.resume_at {
             self.is_full = false;
         }
         for listener in 0..self.listeners.len() {

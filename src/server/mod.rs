@@ -63,6 +63,8 @@ pub struct Server {
     /// The second that the gateway's date stands for.
     date: u64,
     max_connections: usize,
+    /// Accepting that paused at `max_connections` goes on at so many.
+    resume_at: usize,
     accept_rests_until: Option<Time>,
     /// After what time the workers want to be looked at again.
     tend_after: Option<Duration>,
@@ -105,6 +107,7 @@ impl Server {
             epoch,
             date: 0,
             max_connections: config.limits.max_connections,
+            resume_at: start::resume_at(&config.limits),
             accept_rests_until: None,
             tend_after: None,
             is_full: false,

@@ -172,9 +172,15 @@ impl Transport for Watched {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let read = self.inner.await_input(timeout);
+        let mut read = self.inner.await_input(timeout);
         match &read {
-            Ok(_) => self.watch.note_input(self.inner.buffers().input()),
+            Ok(_) => {
+                self.watch.note_input(self.inner.buffers().input());
+                // No other head is to be expected behind one that nobody has defined.
+                if self.watch.interim().is_some_and(|status| status > 103) {
+                    read = Err(Error::ConnectionFailed);
+                }
+            }
             Err(Error::Timeout(_)) => {}
             Err(_) => self.watch.broken.store(true, Ordering::Relaxed),
         }

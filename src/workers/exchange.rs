@@ -73,7 +73,9 @@ impl Exchange {
         let mut sent = self.send(deadline);
         // Backends close idle connections when they like: what was lost on a used connection may
         // never have been read, and callbacks are idempotent by token.
-        if matches!(&sent, Err(error) if !timed_out(error)) && self.watch.reused() {
+        let is_lost = matches!(&sent, Err(error) if !timed_out(error));
+        if is_lost && self.watch.reused() && self.watch.interim().is_none_or(|status| status <= 103)
+        {
             sent = self.send(deadline);
         }
         let outcome = match sent {

@@ -48,6 +48,8 @@ struct State {
     idle: Vec<Arc<Seat>>,
     /// Threads started and not yet left, those at rest included.
     running: usize,
+    /// Threads that have a job.
+    busy: usize,
     closed: bool,
 }
 
@@ -89,7 +91,9 @@ impl Lane {
         let Err(place) = state.find(id) else {
             return Err(job);
         };
-        if state.closed || state.queue.len() >= self.limits.queue {
+        // A job that a worker is about to take waits for none.
+        let capacity = self.limits.queue + self.limits.workers;
+        if state.closed || state.queue.len() + state.busy >= capacity {
             return Err(job);
         }
         let since = Instant::now();
@@ -142,16 +146,21 @@ impl Lane {
         self.lock().remove(id).is_some()
     }
 
-    /// The next job for the worker that owns `seat`, had its last job at `rested`, and spent
-    /// `service` on it. `None`: the worker has left the lane and must end.
+    /// The next job for the worker that owns `seat`, is back from another, had its last one that
+    /// was sent at `rested`, and spent `service` on it. `None`: the worker has left the lane and
+    /// must end.
     pub(super) fn take(
         &self,
         seat: &Arc<Seat>,
+        is_back: bool,
         rested: Instant,
         service: Option<Duration>,
     ) -> Option<Job> {
         let leave_at = rested + self.limits.idle;
         let mut state = self.lock();
+        if is_back {
+            state.busy -= 1;
+        }
         if let Some(service) = service {
             state.service = match state.service {
                 Duration::ZERO => service,
@@ -164,6 +173,7 @@ impl Lane {
                 return None;
             }
             if let Some(queued) = state.queue.pop_front() {
+                state.busy += 1;
                 return Some(queued.job);
             }
             state.idle.push(Arc::clone(seat));

@@ -45,7 +45,9 @@ impl Shared {
         let mut own = None;
         let mut rested = Instant::now();
         let mut service = None;
-        while let Some(job) = lane.take(&seat, rested, service) {
+        let mut is_back = false;
+        while let Some(job) = lane.take(&seat, is_back, rested, service) {
+            is_back = true;
             let begun = Instant::now();
             let outcome = self.perform(&mut own, &job);
             service = None;

@@ -1,12 +1,14 @@
 //! The gateway as a process: settings, log, signals, exit.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
-use super::{Backend, Client, Port, Shared};
+use super::{Backend, Client, PATIENCE, Port, Shared};
 
 /// One line of the gateway's output.
 #[derive(Clone, Debug)]
@@ -214,6 +216,29 @@ impl Gateway {
             .status()
             .expect("kill runs");
         assert!(status.success(), "kill -s {name}");
+        if name == "STOP" {
+            self.wait_stopped();
+        }
+    }
+
+    /// A signal is sent before it is met: until every thread has stopped, the loop may still turn.
+    fn wait_stopped(&self) {
+        let begun = Instant::now();
+        while !self.is_stopped() {
+            assert!(begun.elapsed() < PATIENCE, "it does not stop");
+            thread::yield_now();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("its threads");
+        tasks.flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which is in brackets and may hold anything.
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('T'))
+        })
     }
 
     /// Waits for the process' own end; its log is whole then.

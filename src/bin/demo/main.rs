@@ -22,6 +22,9 @@ use ssegateway::server::Server;
 use backend::Backend;
 use events::Streams;
 
+/// Where the page is, unless something else is there.
+const PAGE_PORT: u16 = 3080;
+
 /// The gateway's default port; it is taken by something else on many a developer's machine.
 const USUAL_PORT: u16 = 3000;
 
@@ -42,7 +45,9 @@ fn start() -> Result<(), (u8, String)> {
         return Ok(());
     };
     let streams = Arc::new(Streams::default());
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+    // A page that is open finds the next demo again if that has the same port.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PAGE_PORT))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
         .map_err(|e| failed("the demo's backend cannot listen", &e))?;
     let page = listener
         .local_addr()

@@ -347,7 +347,7 @@ fn threads_are_as_many_as_the_backend_is_slow() {
         let lane = lane_of(64);
         assert_eq!(crowd(&lane, 0, 10), 4, "before anything is known");
         let seat = Arc::default();
-        assert!(lane.take(&seat, rested, Some(service)).is_some());
+        assert!(lane.take(&seat, false, rested, Some(service)).is_some());
         assert_eq!(crowd(&lane, 10, 91), more, "{service:?}");
     }
 }
@@ -374,6 +374,24 @@ fn nothing_is_tended_while_nobody_waits() {
     assert_eq!(lane.tend(|| unreachable!()), None);
     crowd(&lane, 0, 1);
     let seat = Arc::default();
-    assert!(lane.take(&seat, Instant::now(), None).is_some());
+    assert!(lane.take(&seat, false, Instant::now(), None).is_some());
     assert_eq!(lane.tend(|| unreachable!()), None);
+}
+
+#[test]
+fn a_queue_counts_only_who_would_wait() {
+    let lane = Lane::new(Limits {
+        workers: 4,
+        queue: 1,
+        idle: Duration::from_secs(60),
+    });
+    assert_eq!(crowd(&lane, 0, 5), 4);
+    assert!(lane.submit(connect(5), || Ok(())).is_err());
+    let seats: Vec<_> = (0..4).map(|_| Arc::default()).collect();
+    for seat in &seats {
+        assert!(lane.take(seat, false, Instant::now(), None).is_some());
+    }
+    assert!(lane.submit(connect(6), || Ok(())).is_err());
+    assert!(lane.take(&seats[0], true, Instant::now(), None).is_some());
+    assert!(lane.submit(connect(7), || Ok(())).is_ok());
 }
