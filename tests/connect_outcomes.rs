@@ -439,6 +439,27 @@ fn switching_protocols_is_502_at_once() {
     assert_rejection(&client.read_response(), 502, "BACKEND_ERROR");
 }
 
+/// Of the interim statuses three are known, and a head of its own follows each of them; behind one
+/// that nobody has defined none is waited for.
+#[test]
+fn an_undefined_interim_status_is_502_at_once() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    let mut client = gateway.get("/");
+    let connect = backend.next_connect();
+    connect.write(b"HTTP/1.1 199 What\r\nContent-Length: 0\r\n\r\n");
+    assert_rejection(&client.read_response(), 502, "BACKEND_ERROR");
+    connect.wait_ended();
+    backend.assert_idle();
+    let mut client = gateway.get("/");
+    let connect = backend.next_connect();
+    connect.write(b"HTTP/1.1 103 Early Hints\r\n\r\n");
+    connect.answer(200, "");
+    client.read_head();
+    drop(client);
+    backend.assert_balanced();
+}
+
 #[test]
 fn every_504_is_logged_as_an_error() {
     let backend = Backend::start();

@@ -343,3 +343,20 @@ fn a_slot_has_one_tenant_at_a_time() {
     s.bytes(second, HEALTH);
     assert_eq!(s.answers(second), OK);
 }
+
+#[test]
+fn an_answer_to_head_has_no_body_even_when_it_refuses() {
+    let requests = [
+        "HEAD /healthz HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
+        "HEAD /healthz HTTP/1.1\nHost: h\r\n\r\n",
+        "HEAD /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n",
+    ];
+    for request in requests {
+        let mut s = Script::new();
+        let client = s.open();
+        s.bytes(client, request);
+        let answer = s.got(client);
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
