@@ -6,6 +6,7 @@
 mod process;
 mod support;
 
+use std::fs;
 use std::net::TcpStream;
 
 use process::{Process, cpu_ticks, descriptors, eventually, next_descriptor};
@@ -171,4 +172,49 @@ fn descriptors_are_given_back() {
     eventually("the descriptors of before", || {
         descriptors(gateway.pid()) == before
     });
+}
+
+/// Address space runs short of what clients offer: the total of held bytes is what keeps the
+/// process within it.
+#[test]
+fn a_memory_limit_is_kept_by_the_total_of_held_bytes() {
+    const ROOM: u64 = 160 << 20;
+    let backend = Backend::accepting();
+    let gateway = Gateway::of(&backend);
+    let (mut stream, token) = open_stream(&gateway, &backend, "/s");
+    let pid = gateway.pid().try_into().expect("a process id");
+    let limit = virtual_bytes(gateway.pid()) + ROOM;
+    let limits = Some((limit, limit));
+    rlimit::prlimit(pid, Resource::AS, limits, None).expect("a limit");
+    let mut publishers: Vec<Client> = (0..40).map(|_| gateway.connect()).collect();
+    let head = "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 4194304\r\n\r\n";
+    let most = vec![b' '; 4_000_000];
+    let mut refused = 0;
+    for publisher in &mut publishers {
+        // Who is refused in the middle may find the connection closed.
+        publisher.try_send(head.as_bytes());
+        publisher.try_send(&most);
+        // Answered behind all that was sent before.
+        let mut health = gateway.get("/healthz");
+        assert_ok(&health.read_response(), OK);
+    }
+    for mut publisher in publishers.drain(16..) {
+        assert_error(&publisher.read_response(), 503, "OVERLOADED");
+        refused += 1;
+    }
+    assert_eq!(refused, 24);
+    assert_ok(&send_data(&gateway, &token, "x"), OK);
+    assert_eq!(stream.next_event(), "data: x\n\n");
+    drop((stream, publishers));
+    backend.assert_balanced();
+}
+
+fn virtual_bytes(pid: u32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).expect("its size");
+    let pages: u64 = statm
+        .split(' ')
+        .next()
+        .and_then(|pages| pages.parse().ok())
+        .expect("pages");
+    pages * 4096
 }

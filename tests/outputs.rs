@@ -151,6 +151,27 @@ fn an_output_that_never_was_hurts_nobody() {
     assert!(gateway.rest_of_stdout().contains("[INFO] exit"));
 }
 
+/// A log on a disk that is full.
+#[test]
+fn a_full_disk_hurts_nobody() {
+    let backend = Backend::accepting();
+    let script = "exec \"$0\" 2> /dev/full";
+    let mut gateway = Process::start(script, &backend, &DEBUG);
+    let (mut stream, token) = gateway.open_stream(&backend, "/s");
+    for _ in 0..50 {
+        assert_eq!(gateway.post(&json!({})).status(), 400);
+    }
+    burst(gateway.port(), &token, 100);
+    for _ in 0..100 {
+        stream.next_event();
+    }
+    drop(stream);
+    backend.assert_balanced();
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success());
+    assert!(gateway.rest_of_stdout().contains("[INFO] exit"));
+}
+
 /// `syscw` counts calls of write(2) by the process, on which sockets do not count.
 #[test]
 fn a_line_is_not_a_system_call() {
