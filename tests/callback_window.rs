@@ -452,3 +452,21 @@ fn a_2xx_behind_the_504_is_followed_by_one_disconnect() {
     backend.assert_idle();
     backend.assert_balanced();
 }
+
+/// The loss of an answer that comes too late for everything is in the log.
+#[test]
+fn a_callback_that_hangs_although_its_client_left_is_logged_as_failed() {
+    let backend = Backend::start();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("CONNECT_TIMEOUT_SECONDS", "1")
+        .start();
+    let client = gateway.get("/left");
+    let connect = backend.next_connect_of("/left");
+    drop(client);
+    gateway.wait_log_all(&["disconnected", &connect.token(), "reason=client_closed"]);
+    let line = gateway.wait_log_all(&["connect callback failed", &connect.token()]);
+    assert!(line.is_error && line.text.starts_with("[ERROR] "));
+    connect.wait_ended();
+    backend.assert_balanced();
+}

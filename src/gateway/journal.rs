@@ -182,14 +182,14 @@ impl Journal {
         );
     }
 
-    /// `is_orphan`: the client is gone or has had its 504, which the log has told already.
-    pub(super) fn connect_ended(&self, result: &CallbackResult, is_orphan: bool) {
+    /// `orphan`: the client is not waited for any more, and whether the log told so by a 504.
+    pub(super) fn connect_ended(&self, result: &CallbackResult, orphan: Option<bool>) {
         let token = result.token;
-        match (&result.outcome, is_orphan) {
-            (Outcome::TimedOut | Outcome::NeverSent, true) => {
+        match (&result.outcome, orphan) {
+            (Outcome::TimedOut, Some(true)) | (Outcome::NeverSent, Some(_)) => {
                 debug!("connect callback given up token={token}");
             }
-            (Outcome::NeverSent, false) => self.callback_timed_out(token),
+            (Outcome::NeverSent, None) => self.callback_timed_out(token),
             _ => self.callback_ended("connect callback", result),
         }
         if let Outcome::Answered {

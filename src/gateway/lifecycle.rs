@@ -24,6 +24,8 @@ pub(super) struct Orphan {
     /// What the backend is told if it accepts all the same.
     reason: Reason,
     request: Request,
+    /// The client had its 504, and the log told of it.
+    is_timed_out: bool,
 }
 
 impl<S> Gateway<S> {
@@ -111,7 +113,8 @@ impl<S> Gateway<S> {
         }
         self.connects -= 1;
         let orphan = self.orphans.remove(&job);
-        self.journal.connect_ended(&result, orphan.is_some());
+        let is_told = orphan.as_ref().map(|orphan| orphan.is_timed_out);
+        self.journal.connect_ended(&result, is_told);
         match (awaiting, orphan) {
             (Some(id), _) => {
                 self.decide(id, result.outcome, now);
@@ -221,7 +224,7 @@ impl<S> Gateway<S> {
 
     /// The client's five seconds are over. A 2xx that still comes is paid with `error`.
     pub(super) fn callback_timed_out(&mut self, id: ConnId, now: Time) {
-        if let Some(token) = self.orphan(id, Reason::Error) {
+        if let Some(token) = self.orphan(id, Reason::Error, true) {
             self.journal.callback_timed_out(token);
         }
         self.reject(id, &routes::GATEWAY_TIMEOUT, now);
@@ -235,7 +238,7 @@ impl<S> Gateway<S> {
             self.journal
                 .left_callback(awaiting.token, &awaiting.what.request, reason);
         }
-        self.orphan(id, reason);
+        self.orphan(id, reason, false);
         self.close(id);
     }
 
@@ -249,13 +252,13 @@ impl<S> Gateway<S> {
                 .ended(token, request, Reason::Error, Some(limit), now);
         }
         self.effects.push_back(Effect::Abort(id));
-        self.orphan(id, Reason::Error);
+        self.orphan(id, Reason::Error, false);
         self.close(id);
     }
 
     /// Lets go of a callback that is out: if it is not begun it never will be, and if it is, its
     /// answer meets an orphan. The token is forgotten.
-    fn orphan(&mut self, id: ConnId, reason: Reason) -> Option<Uuid> {
+    fn orphan(&mut self, id: ConnId, reason: Reason, is_timed_out: bool) -> Option<Uuid> {
         let conn = entry(&mut self.conns, id)?;
         let State::AwaitingCallback(awaiting) = &mut conn.state else {
             return None;
@@ -263,8 +266,14 @@ impl<S> Gateway<S> {
         awaiting.window = Vec::new();
         self.streams.remove(awaiting.token);
         let request = awaiting.what.request.clone();
-        self.orphans
-            .insert(awaiting.job, Orphan { reason, request });
+        self.orphans.insert(
+            awaiting.job,
+            Orphan {
+                reason,
+                request,
+                is_timed_out,
+            },
+        );
         self.effects.push_back(Effect::Withdraw(awaiting.job));
         Some(awaiting.token)
     }
@@ -337,7 +346,7 @@ impl<S> Gateway<S> {
         match conn.state {
             State::Streaming(_) => self.end_stream(id, Reason::ServerClosed, None, now),
             State::AwaitingCallback(_) => {
-                self.orphan(id, Reason::ServerClosed);
+                self.orphan(id, Reason::ServerClosed, false);
                 self.reject(id, &routes::SHUTTING_DOWN, now);
             }
             _ => {}
