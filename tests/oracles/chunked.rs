@@ -56,9 +56,14 @@ fn size(line: &[u8]) -> Option<u128> {
     if !is_extension(rest) {
         return None;
     }
-    let number = std::str::from_utf8(number).ok()?;
-    (1..=16).contains(&digits).then_some(())?;
-    u128::from_str_radix(number, 16).ok()
+    number_of(number)
+}
+
+/// Up to sixteen digits, and no more than a signed integer holds.
+fn number_of(digits: &[u8]) -> Option<u128> {
+    let text = std::str::from_utf8(digits).ok()?;
+    let number = u128::from_str_radix(text, 16).ok()?;
+    (digits.len() <= 16 && number <= i64::MAX as u128).then_some(number)
 }
 
 /// Nothing, or white space and a semicolon, then anything that may stand in a line.
@@ -84,7 +89,10 @@ fn is_size_line_begun(bytes: &[u8]) -> bool {
     let rest = &line[digits..];
     let is_blank = rest.iter().all(|b| matches!(b, b' ' | b'\t'));
     let is_rest = is_extension(rest) || (is_blank && !is_ending);
-    digits <= 16 && is_rest && (digits > 0 || line.is_empty() && !is_ending)
+    if digits == 0 {
+        return line.is_empty() && !is_ending;
+    }
+    is_rest && number_of(&line[..digits]).is_some()
 }
 
 fn trailers(bytes: &[u8], mut at: usize, content: Vec<u8>) -> Read {
