@@ -4,8 +4,6 @@
 //! the one it armed last and ignores any other, so a deadline that moved leaves a stale timer
 //! behind and nothing has to be searched for.
 
-use std::time::Duration;
-
 use crate::time::Time;
 
 /// The wheel's unit, in milliseconds: no timer fires early, and none later than this plus the
@@ -159,9 +157,6 @@ impl<K: Copy> Wheel<K> {
     pub fn is_empty(&self) -> bool {
         self.next().is_none()
     }
-
-    /// The longest that a timer may be late by the wheel's own doing.
-    pub const RESOLUTION: Duration = Duration::from_millis(TICK_MS);
 }
 
 #[cfg(test)]

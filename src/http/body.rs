@@ -82,14 +82,6 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Content bytes that are known to come still; for chunked bodies those of the current chunk.
-    pub fn expected(&self) -> u64 {
-        match self.state {
-            State::Length(left) | State::Data(left) => left,
-            _ => 0,
-        }
-    }
-
     /// Takes body bytes from the front of `input`, hands the content to `content` in order, and
     /// gives the number of bytes taken: all of them unless the body ended before.
     pub fn decode(
