@@ -90,17 +90,32 @@ impl<S> Gateway<S> {
         id
     }
 
+    /// Owes the backend's accepted token its one disconnect.
+    fn tell_gone(&mut self, token: Uuid, reason: Reason, request: Request) {
+        let job = self.call(Action::Disconnect { reason }, token, request);
+        self.disconnects.insert(job);
+    }
+
     // ---- the callback's result ----
 
     pub(super) fn callback_ended(&mut self, result: CallbackResult, now: Time) {
         match result.action {
             Action::Connect { .. } => self.connect_ended(result, now),
-            Action::Disconnect { .. } => {
-                self.disconnects = self.disconnects.saturating_sub(1);
-                self.fields.changed();
-                self.journal.disconnect_ended(&result);
-            }
+            Action::Disconnect { .. } => self.disconnect_ended(&result),
         }
+    }
+
+    fn disconnect_ended(&mut self, result: &CallbackResult) {
+        if !self.disconnects.remove(&result.id) {
+            return;
+        }
+        if self.disconnects.capacity() > 1024
+            && self.disconnects.len() < self.disconnects.capacity() / 8
+        {
+            self.disconnects.shrink_to(self.disconnects.len() * 2);
+        }
+        self.fields.changed();
+        self.journal.disconnect_ended(result);
     }
 
     fn connect_ended(&mut self, result: CallbackResult, now: Time) {
@@ -121,9 +136,7 @@ impl<S> Gateway<S> {
                 self.settle(id, now);
             }
             (None, Some(orphan)) if is_success(&result.outcome) => {
-                self.disconnects += 1;
-                let reason = orphan.reason;
-                self.call(Action::Disconnect { reason }, token, orphan.request);
+                self.tell_gone(token, orphan.reason, orphan.request);
             }
             (None, _) => {}
         }
@@ -330,8 +343,7 @@ impl<S> Gateway<S> {
         self.streams.remove(stream.token);
         self.journal
             .ended(stream.token, &stream.request, reason, limit, now);
-        self.disconnects += 1;
-        self.call(Action::Disconnect { reason }, stream.token, stream.request);
+        self.tell_gone(stream.token, reason, stream.request);
         match reason {
             Reason::ServerClosed => self.push(id, sse::end(stream.framing), now),
             Reason::ClientClosed | Reason::Error => self.close(id),

@@ -15,7 +15,7 @@ mod routes;
 mod send;
 mod tokens;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use slab::Slab;
@@ -133,7 +133,8 @@ pub struct Gateway<S> {
     held: usize,
     next_job: u64,
     connects: usize,
-    disconnects: usize,
+    /// Disconnect callbacks whose result is owed.
+    disconnects: HashSet<JobId>,
     date: Date,
     is_draining: bool,
     journal: Journal,
@@ -159,7 +160,7 @@ impl<S> Gateway<S> {
             held: 0,
             next_job: 0,
             connects: 0,
-            disconnects: 0,
+            disconnects: HashSet::new(),
             date: *b"Thu, 01 Jan 1970 00:00:00 GMT",
             is_draining: false,
             journal: Journal::default(),
@@ -392,7 +393,7 @@ impl<S> Gateway<S> {
             connections: self.conns.len() - self.dead.len(),
             streams: self.streams.len(),
             connects: self.connects,
-            disconnects: self.disconnects,
+            disconnects: self.disconnects.len(),
         }
     }
 
@@ -401,7 +402,7 @@ impl<S> Gateway<S> {
     pub fn is_drained(&self) -> bool {
         let is_writing = |conn: &Conn<S>| matches!(conn.state, State::Finishing { .. });
         self.is_draining
-            && self.connects + self.disconnects == 0
+            && self.connects + self.disconnects.len() == 0
             && !self.conns.iter().any(|(_, conn)| is_writing(conn))
     }
 

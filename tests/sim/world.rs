@@ -28,7 +28,7 @@ pub(crate) struct World<C> {
     pub(crate) tokens: Vec<Token>,
     /// Callbacks whose results are owed.
     jobs: Vec<Job>,
-    /// Connect callbacks whose results came.
+    /// Callbacks whose results came.
     spent: Vec<Job>,
     is_draining: bool,
     is_held_small: bool,

@@ -50,16 +50,18 @@ impl<C: Choices> World<C> {
                 }
                 _ => token.life = Life::Over,
             }
-            self.spent.push(job.clone());
         }
+        self.spent.push(job.clone());
         self.step(|gw, now| gw.result(result(&job, outcome), now));
     }
 
     /// A result that is not owed changes nothing.
     pub(super) fn stale_result(&mut self) {
-        let Some(mut job) = self.spent.last().cloned() else {
+        if self.spent.is_empty() {
             return;
-        };
+        }
+        let at = self.choices.below(self.spent.len() as u32) as usize;
+        let mut job = self.spent[at].clone();
         if self.choices.one_in(2) {
             job.id = JobId(u64::MAX);
         }

@@ -41,9 +41,9 @@ impl<C: Choices> World<C> {
         };
         for _ in 0..*self.choices.pick(&[1, 1, 1, 2, 5]) {
             let what = self.what();
-            let text = self.request(at, &what);
+            let bytes = self.request(at, &what);
             let peer = &mut self.peers[at];
-            peer.unread.extend(text.as_bytes());
+            peer.unread.extend(bytes);
             let end = peer.delivered + peer.unread.len();
             peer.asked.push(Asked { what, end });
             peer.is_readable = true;
@@ -94,9 +94,9 @@ impl<C: Choices> World<C> {
         (name.to_owned(), data)
     }
 
-    fn request(&mut self, at: usize, what: &What) -> String {
+    fn request(&mut self, at: usize, what: &What) -> Vec<u8> {
         let number = self.peers[at].asked.len();
-        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").into();
         match what {
             What::Health => get("/healthz"),
             What::Ready => get("/readyz"),
@@ -105,7 +105,7 @@ impl<C: Choices> World<C> {
             What::BadCommand => self.post("{\"token\":7}"),
             What::Stream { is_old: false } => get(&format!("/s/{at}/{number}")),
             What::Stream { is_old: true } => {
-                format!("GET /s/{at}/{number} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+                format!("GET /s/{at}/{number} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").into()
             }
             What::Malformed => "GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n".into(),
             What::Send {
@@ -127,21 +127,38 @@ impl<C: Choices> World<C> {
         }
     }
 
-    fn post(&mut self, body: &str) -> String {
-        let length = body.len();
+    /// A send; a chunk may end within a character.
+    fn post(&mut self, body: &str) -> Vec<u8> {
+        let (body, length) = (body.as_bytes(), body.len());
         let start = "POST /internal/send HTTP/1.1\r\nHost: h\r\n";
         match self.choices.below(6) {
             0 => {
                 let (one, two) = body.split_at(length / 2);
-                let size = |part: &str| format!("{:x}", part.len());
-                let (first, second) = (size(one), size(two));
-                format!(
-                    "{start}Transfer-Encoding: chunked\r\n\r\n\
-                     {first}\r\n{one}\r\n{second};x\r\n{two}\r\n0\r\n\r\n"
-                )
+                let start = format!(
+                    "{start}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+                    one.len()
+                );
+                let between = format!("\r\n{:x};x\r\n", two.len());
+                let parts = [
+                    start.as_bytes(),
+                    one,
+                    between.as_bytes(),
+                    two,
+                    b"\r\n0\r\n\r\n",
+                ];
+                parts.concat()
             }
-            1 => format!("{start}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n{body}"),
-            _ => format!("{start}Content-Length: {length}\r\n\r\n{body}"),
+            1 => [
+                format!("{start}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n")
+                    .as_bytes(),
+                body,
+            ]
+            .concat(),
+            _ => [
+                format!("{start}Content-Length: {length}\r\n\r\n").as_bytes(),
+                body,
+            ]
+            .concat(),
         }
     }
 
