@@ -26,6 +26,11 @@ impl Spares {
             self.0.push(buffer);
         }
     }
+
+    /// Gives all of them back to the allocator.
+    pub fn release(&mut self) {
+        self.0 = Vec::new();
+    }
 }
 
 /// A first-in first-out queue of bytes in one piece of memory.

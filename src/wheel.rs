@@ -41,21 +41,41 @@ impl Tick {
     }
 }
 
+/// The end of a list of timers.
+const END: u32 = u32::MAX;
+
 /// Timers of owners named by `K`.
 #[derive(Debug)]
 pub struct Wheel<K> {
-    slots: Vec<Vec<(K, Tick)>>,
+    /// The first timer of each slot's list.
+    slots: [u32; SLOTS],
     /// A bit for each slot that holds a timer.
     occupied: [u64; SLOTS / 64],
+    /// All timers, and the places of those that fired, which form a list of their own: once the
+    /// wheel has grown to its crowd, arming and firing cost no memory.
+    timers: Vec<Timer<K>>,
+    free: u32,
+    armed: usize,
     /// Every tick before this one has been looked at.
     cursor: Tick,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timer<K> {
+    owner: K,
+    tick: Tick,
+    /// The next one of the same list.
+    next: u32,
 }
 
 impl<K: Copy> Default for Wheel<K> {
     fn default() -> Self {
         Wheel {
-            slots: std::iter::repeat_with(Vec::new).take(SLOTS).collect(),
+            slots: [END; SLOTS],
             occupied: [0; SLOTS / 64],
+            timers: Vec::new(),
+            free: END,
+            armed: 0,
             cursor: Tick(0),
         }
     }
@@ -66,10 +86,27 @@ impl<K: Copy> Wheel<K> {
     /// same owner.
     pub fn arm(&mut self, owner: K, time: Time) -> Tick {
         let tick = Tick::at(time).max(self.cursor);
-        let slot = tick.slot();
-        self.slots[slot].push((owner, tick));
-        self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.insert(owner, tick);
         tick
+    }
+
+    fn insert(&mut self, owner: K, tick: Tick) {
+        let slot = tick.slot();
+        let next = self.slots[slot];
+        let timer = Timer { owner, tick, next };
+        self.slots[slot] = match self.timers.get_mut(self.free as usize) {
+            Some(place) => {
+                let at = std::mem::replace(&mut self.free, place.next);
+                *place = timer;
+                at
+            }
+            None => {
+                self.timers.push(timer);
+                self.timers.len() as u32 - 1
+            }
+        };
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.armed += 1;
     }
 
     /// Appends the timers that are due to `due`, at most about `most`; true when more are due.
@@ -100,29 +137,52 @@ impl<K: Copy> Wheel<K> {
         &mut self,
         slot: usize,
         last: Tick,
-        room: usize,
+        mut room: usize,
         due: &mut Vec<(K, Tick)>,
     ) -> bool {
-        let timers = &mut self.slots[slot];
-        let (mut at, mut taken) = (0, 0);
-        while at < timers.len() {
-            if timers[at].1 > last {
-                at += 1;
-            } else if taken == room {
+        // The last one seen that stays, whose link leads on to `at`.
+        let (mut stays, mut at) = (END, self.slots[slot]);
+        while let Some(timer) = self.timers.get_mut(at as usize) {
+            let next = timer.next;
+            if timer.tick > last {
+                (stays, at) = (at, next);
+                continue;
+            }
+            if room == 0 {
                 return false;
-            } else {
-                due.push(timers.swap_remove(at));
-                taken += 1;
             }
+            due.push((timer.owner, timer.tick));
+            room -= 1;
+            timer.next = std::mem::replace(&mut self.free, at);
+            self.armed -= 1;
+            match self.timers.get_mut(stays as usize) {
+                Some(stays) => stays.next = next,
+                None => self.slots[slot] = next,
+            }
+            at = next;
         }
-        if timers.is_empty() {
+        if self.slots[slot] == END {
             self.occupied[slot / 64] &= !(1 << (slot % 64));
-            // A burst of deadlines must not hold its memory for ever.
-            if timers.capacity() > 64 {
-                *timers = Vec::new();
-            }
         }
         true
+    }
+
+    /// Forgets the timers that nobody wants any more, and gives back the memory that the others do
+    /// not need.
+    pub fn retain(&mut self, is_wanted: impl Fn(K, Tick) -> bool) {
+        let cursor = self.cursor;
+        let old = std::mem::take(self);
+        self.cursor = cursor;
+        for first in old.slots {
+            let mut at = first;
+            while let Some(timer) = old.timers.get(at as usize) {
+                if is_wanted(timer.owner, timer.tick) {
+                    self.insert(timer.owner, timer.tick);
+                }
+                at = timer.next;
+            }
+        }
+        self.timers.shrink_to_fit();
     }
 
     /// When to look next: never later than the earliest timer, and at worst one turn of the wheel
@@ -150,12 +210,12 @@ impl<K: Copy> Wheel<K> {
 
     /// Timers that wait, stale ones included.
     pub fn len(&self) -> usize {
-        self.slots.iter().map(Vec::len).sum()
+        self.armed
     }
 
     /// Whether no timer waits.
     pub fn is_empty(&self) -> bool {
-        self.next().is_none()
+        self.armed == 0
     }
 }
 
@@ -215,6 +275,30 @@ mod tests {
             wheel.arm(owner, Time(u64::from(owner) * 77));
         }
         assert_eq!(expired(&mut wheel, 1_000_000).len(), 1000);
+    }
+
+    #[test]
+    fn a_crowd_needs_its_memory_once_and_gives_it_back() {
+        let mut wheel = Wheel::default();
+        for round in 0..200 {
+            for owner in 0..1000 {
+                wheel.arm(
+                    owner,
+                    Time(round * 15_000 + u64::from(owner % 20) * TICK_MS),
+                );
+            }
+            assert_eq!(wheel.len(), 1000);
+            assert_eq!(expired(&mut wheel, round * 15_000 + 14_000).len(), 1000);
+        }
+        assert_eq!(wheel.timers.len(), 1000);
+        wheel.arm(1, Time(4_000_000));
+        wheel.arm(2, Time(4_000_000));
+        wheel.arm(3, Time(4_000_000));
+        wheel.retain(|owner, tick| owner != 3 && tick == Tick::at(Time(4_000_000)));
+        assert_eq!((wheel.len(), wheel.timers.capacity()), (2, 2));
+        assert!(expired(&mut wheel, 3_999_999).is_empty());
+        assert_eq!(expired(&mut wheel, 4_000_000), [1, 2]);
+        assert!(wheel.is_empty());
     }
 
     #[test]

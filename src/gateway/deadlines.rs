@@ -20,6 +20,7 @@ impl<S> Gateway<S> {
         }
         self.due = due;
         self.journal.tick(now);
+        self.economize(now);
         is_more
     }
 

@@ -86,9 +86,13 @@ impl Fields {
         }
         self.changes = 0;
         self.shared.retain(|field| Arc::strong_count(field) > 1);
-        if self.shared.len() < self.shared.capacity() / 8 {
-            self.shared.shrink_to_fit();
-        }
+    }
+
+    /// Forgets all fields that nobody has any more, and gives their memory back.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.shared.retain(|field| Arc::strong_count(field) > 1);
+        self.shared.shrink_to_fit();
+        self.changes = 0;
     }
 }
 
@@ -226,6 +230,8 @@ mod tests {
             drop(request);
             fields.changed();
         }
-        assert!(fields.shared.capacity() < 2_000);
+        assert!(fields.shared.len() < 300, "{}", fields.shared.len());
+        fields.shrink_to_fit();
+        assert_eq!(fields.shared.capacity(), 0);
     }
 }

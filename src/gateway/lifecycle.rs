@@ -109,11 +109,6 @@ impl<S> Gateway<S> {
         if !self.disconnects.remove(&result.id) {
             return;
         }
-        if self.disconnects.capacity() > 1024
-            && self.disconnects.len() < self.disconnects.capacity() / 8
-        {
-            self.disconnects.shrink_to(self.disconnects.len() * 2);
-        }
         self.fields.changed();
         self.journal.disconnect_ended(result);
     }

@@ -10,6 +10,7 @@ mod facts;
 mod invariants;
 mod journal;
 mod lifecycle;
+mod memory;
 mod request;
 mod routes;
 mod send;
@@ -33,6 +34,7 @@ use conn::{Conn, PendingSend, State};
 use facts::Fields;
 use journal::Journal;
 use lifecycle::Orphan;
+use memory::Thrift;
 use tokens::TokenIndex;
 
 /// How long a connection is read and discarded behind its last answer (contract, section 7).
@@ -137,6 +139,7 @@ pub struct Gateway<S> {
     disconnects: HashSet<JobId>,
     date: Date,
     is_draining: bool,
+    thrift: Thrift,
     journal: Journal,
 }
 
@@ -163,6 +166,7 @@ impl<S> Gateway<S> {
             disconnects: HashSet::new(),
             date: *b"Thu, 01 Jan 1970 00:00:00 GMT",
             is_draining: false,
+            thrift: Thrift::default(),
             journal: Journal::default(),
         }
     }
@@ -325,10 +329,12 @@ impl<S> Gateway<S> {
 
     /// When [`Gateway::tick`] has something to do at the earliest.
     pub fn deadline(&self) -> Option<Time> {
-        match (self.wheel.next(), self.journal.deadline()) {
-            (Some(timer), Some(line)) => Some(timer.min(line)),
-            (timer, line) => timer.or(line),
-        }
+        let all = [
+            self.wheel.next(),
+            self.journal.deadline(),
+            self.thrift.deadline(),
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// The connection that uses a slot now.
@@ -372,16 +378,8 @@ impl<S> Gateway<S> {
     /// Frees the slots of closed connections and drops what the shell kept there. To be called
     /// when no readiness for them can be on its way any more.
     pub fn reap(&mut self) {
-        let before = self.conns.len();
         for id in self.dead.drain(..) {
             self.conns.remove(id.index());
-        }
-        // When a crowd has left, slots above the last one in use go back: tried twice, as one that
-        // stays may sit high.
-        let few = self.conns.capacity() / 8;
-        let is_crossed = |mark: usize| (self.conns.len()..before).contains(&mark);
-        if few > 128 && (is_crossed(few) || is_crossed(0)) {
-            self.conns.shrink_to_fit();
         }
         #[cfg(debug_assertions)]
         self.check_invariants();

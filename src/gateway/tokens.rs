@@ -25,12 +25,14 @@ impl<V: Copy> TokenIndex<V> {
         self.0.get(token.as_bytes()).copied()
     }
 
-    /// Forgets a token; the memory of a crowd that has left is given back.
+    /// Forgets a token.
     pub(super) fn remove(&mut self, token: Uuid) {
         self.0.remove(token.as_bytes());
-        if self.0.capacity() > 1024 && self.0.len() < self.0.capacity() / 8 {
-            self.0.shrink_to(self.0.len() * 2);
-        }
+    }
+
+    /// Gives back the memory of those that are forgotten.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.0.shrink_to_fit();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -110,6 +112,7 @@ mod tests {
             assert_eq!(index.get(*token), None);
         }
         assert_eq!(index.len(), 0);
-        assert!(index.0.capacity() <= 1024);
+        index.shrink_to_fit();
+        assert_eq!(index.0.capacity(), 0);
     }
 }

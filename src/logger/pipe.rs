@@ -171,6 +171,8 @@ impl Pipe {
     fn take(&self, batch: &mut Vec<u8>) -> Option<u64> {
         let mut state = self.lock();
         while state.lines.is_empty() && state.dropped == 0 {
+            // A log that is silent holds no memory.
+            (state.lines, *batch) = (Vec::new(), Vec::new());
             state.writer = Writer::Parked;
             self.parked.notify_all();
             if state.closed {

@@ -22,6 +22,9 @@ const EAGER: usize = 4;
 /// How long a job may be expected to wait, or has waited, before more threads start.
 const PATIENCE: Duration = Duration::from_millis(10);
 
+/// Jobs for which an empty queue keeps memory.
+const KEPT: usize = 256;
+
 /// What bounds a lane.
 pub(super) struct Limits {
     /// Threads at once.
@@ -174,6 +177,9 @@ impl Lane {
             }
             if let Some(queued) = state.queue.pop_front() {
                 state.busy += 1;
+                if state.queue.is_empty() && state.queue.capacity() > KEPT {
+                    state.queue = VecDeque::new();
+                }
                 return Some(queued.job);
             }
             state.idle.push(Arc::clone(seat));

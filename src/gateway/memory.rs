@@ -1,0 +1,107 @@
+//! Memory: when a crowd has left, what it needed is given back.
+//!
+//! Growing is everybody's own affair; shrinking is done here, all at once and some time later. By
+//! then little else lives among what is freed, so that the allocator can return whole pages to the
+//! system, and a crowd that comes and goes does not pay for it each time.
+
+use std::time::Duration;
+
+use super::Gateway;
+use crate::time::Time;
+
+/// Fewer slots than this are never worth the trouble.
+const FEW: usize = 1024;
+
+/// From the crowd's leaving to the giving back: most of its callbacks have ended by then.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// When memory is to be given back.
+#[derive(Debug, Default)]
+pub(super) struct Thrift {
+    due: Option<Time>,
+    /// Connections that were left the last time, which may have kept their slots from going.
+    left: Option<usize>,
+}
+
+impl Thrift {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.due
+    }
+}
+
+impl<S> Gateway<S> {
+    /// Gives back what a crowd has left behind, once it is time to.
+    pub(super) fn economize(&mut self, now: Time) {
+        let (slots, used) = (self.conns.capacity(), self.conns.len());
+        let has_left = slots > FEW && used < slots / 8 && self.thrift.left != Some(used);
+        if !has_left {
+            self.thrift.due = None;
+            return;
+        }
+        let due = *self.thrift.due.get_or_insert(now + PATIENCE);
+        if now < due {
+            return;
+        }
+        self.thrift.due = None;
+        if self.connects + self.disconnects.len() > used + FEW {
+            // Its callbacks are still under way, and they are the most of it.
+            return;
+        }
+        self.thrift.left = Some(used);
+        self.conns.shrink_to_fit();
+        self.streams.shrink_to_fit();
+        self.orphans.shrink_to_fit();
+        self.disconnects.shrink_to_fit();
+        self.fields.shrink_to_fit();
+        let conns = &self.conns;
+        self.wheel.retain(|id, tick| {
+            let tenant = conns.get(id.index());
+            tenant.is_some_and(|conn| conn.generation == id.generation && conn.armed == tick)
+        });
+        self.spares.release();
+        self.due.shrink_to_fit();
+        self.dead.shrink_to_fit();
+        self.effects.shrink_to_fit();
+        self.unserved.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Broken, Scope, Settings};
+    use super::*;
+    use crate::config::Limits;
+
+    #[test]
+    fn a_crowd_that_has_left_costs_nothing() {
+        let mut gateway: Gateway<()> = Gateway::new(Settings {
+            is_configured: true,
+            heartbeat: Duration::from_secs(15),
+            limits: Limits::default(),
+        });
+        let mut crowd = Vec::new();
+        for _ in 0..10 * FEW {
+            let id = gateway.accept((), Scope::Whole, Time(0));
+            gateway.bytes(id, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", Time(0));
+            while gateway.effect().is_some() {}
+            crowd.push(id);
+        }
+        let stays = crowd.remove(0);
+        for id in crowd {
+            gateway.broken(id, Broken::Reset, Time(100));
+            while gateway.effect().is_some() {}
+        }
+        gateway.reap();
+        gateway.orphans.clear();
+        gateway.connects = 1;
+        gateway.tick(Time(100));
+        let due = gateway.thrift.deadline();
+        assert_eq!(due, Some(Time(100) + PATIENCE));
+        assert!(gateway.conns.capacity() > 10 * FEW - 1);
+        gateway.tick(Time(100) + PATIENCE);
+        assert_eq!(gateway.conns.capacity(), 1);
+        assert_eq!(gateway.wheel.len(), 1, "the one timer that is still wanted");
+        assert_eq!(gateway.thrift.deadline(), None);
+        assert_eq!(gateway.at(stays.index()), Some(stays));
+    }
+}
