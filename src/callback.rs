@@ -125,7 +125,7 @@ pub struct CallbackResult {
 pub enum Outcome {
     /// A whole answer was read: head, and body as far as the limit.
     Answered {
-        /// The status code, 100 to 999.
+        /// The status code as the backend wrote it, 0 to 999.
         status: u16,
         /// The first step that a connect answer may direct; what the body of any other answer says
         /// is only looked at to warn about it.

@@ -49,9 +49,11 @@ pub(super) enum Limit {
     Streams,
     /// Connect callbacks that wait for a worker.
     ConnectQueue,
+    /// Connections, which the descriptor limit bounds.
+    Descriptors,
 }
 
-const LIMITS: usize = Limit::ConnectQueue as usize + 1;
+const LIMITS: usize = Limit::Descriptors as usize + 1;
 
 impl Limit {
     fn name(self) -> &'static str {
@@ -69,6 +71,7 @@ impl Limit {
             Limit::Discarded => "MAX_DISCARDED_BYTES",
             Limit::Streams => "MAX_STREAMS",
             Limit::ConnectQueue => "CONNECT_QUEUE",
+            Limit::Descriptors => "descriptors",
         }
     }
 }
@@ -137,6 +140,14 @@ impl Journal {
                 Some(token) => warn!("limit reached limit={} token={token}", limit.name()),
                 None => warn!("limit reached limit={}", limit.name()),
             }
+        }
+    }
+
+    pub(super) fn accepting_pauses(&mut self, connections: usize, now: Time) {
+        let limit = Limit::Descriptors;
+        if self.rates[limit as usize].admits(now) {
+            let limit = limit.name();
+            warn!("accepting pauses connections={connections} limit={limit}");
         }
     }
 
@@ -362,6 +373,7 @@ const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::Discarded,
     Limit::Streams,
     Limit::ConnectQueue,
+    Limit::Descriptors,
 ];
 
 #[cfg(test)]

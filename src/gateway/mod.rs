@@ -13,6 +13,7 @@ mod lifecycle;
 mod memory;
 mod request;
 mod routes;
+mod scarcity;
 mod send;
 mod tokens;
 
@@ -125,6 +126,8 @@ pub struct Gateway<S> {
     effects: VecDeque<Effect>,
     /// Closed connections whose slots are freed after the batch.
     dead: Vec<ConnId>,
+    /// Connections that began to linger; some of them may have ended since.
+    lingering: Vec<ConnId>,
     spares: Spares,
     fields: Fields,
     /// At most one: the effects of a send are carried out before the next request is served.
@@ -156,6 +159,7 @@ impl<S> Gateway<S> {
             due: Vec::new(),
             effects: VecDeque::new(),
             dead: Vec::new(),
+            lingering: Vec::new(),
             spares: Spares::default(),
             fields: Fields::default(),
             pending_send: None,
@@ -363,18 +367,6 @@ impl<S> Gateway<S> {
             .is_some_and(|conn| !conn.is_paused && !conn.is_eof)
     }
 
-    /// Ends the patience with connections that are over but for their peer's FIN; to be called when
-    /// descriptors run short. True if that closed any.
-    pub fn shed(&mut self) -> bool {
-        let is_over = |conn: &Conn<S>| matches!(conn.state, State::Lingering { .. });
-        let is_lingering = |id: &ConnId| self.conns.get(id.index()).is_some_and(is_over);
-        let lingering: Vec<ConnId> = self.ids().filter(is_lingering).collect();
-        for id in &lingering {
-            self.close(*id);
-        }
-        !lingering.is_empty()
-    }
-
     /// Frees the slots of closed connections and drops what the shell kept there. To be called
     /// when no readiness for them can be on its way any more.
     pub fn reap(&mut self) {
@@ -420,9 +412,11 @@ impl<S> Gateway<S> {
                 if conn.is_eof {
                     return self.close(id);
                 }
-                self.effects.push_back(Effect::Fin(id));
                 let until = now + LINGER;
                 conn.state = State::Lingering { until, discarded };
+                self.effects.push_back(Effect::Fin(id));
+                self.note_lingering(id);
+                return self.settle(id, now);
             }
         } else if !conn.is_blocked
             && !conn.is_flush_queued

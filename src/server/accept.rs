@@ -34,10 +34,7 @@ impl Server {
             // Who is only waited for to go must not keep a health check waiting.
             if self.gateway.counts().connections >= self.max_connections && !self.gateway.shed() {
                 self.is_full = true;
-                warn!(
-                    "accepting pauses connections={} limit=descriptors",
-                    self.max_connections
-                );
+                self.gateway.accepting_pauses(now);
                 return;
             }
             let scope = self.listeners[listener].scope;
@@ -66,7 +63,7 @@ impl Server {
     fn take_in(&mut self, stream: TcpStream, scope: Scope, now: Time) {
         let id = self.gateway.accept(stream, scope, now);
         let registry = self.poll.registry();
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         if let Some(stream) = self.gateway.io(id)
             && registry
                 .register(stream, Token(id.index()), interest)
@@ -82,8 +79,9 @@ impl Server {
         if self.accept_rests_until.is_some_and(|until| until <= now) {
             self.accept_rests_until = None;
         }
-        if self.is_full && self.gateway.counts().connections <= self.resume_at {
-            self.is_full = false;
+        if self.is_full {
+            let is_roomy = self.gateway.counts().connections <= self.resume_at;
+            self.is_full = !is_roomy && !self.gateway.shed();
         }
         for listener in 0..self.listeners.len() {
             if self.listeners[listener].is_unfinished {

@@ -209,7 +209,8 @@ impl Server {
         };
         // Reading first: a reset is then the client's leaving, not a write that failed.
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            let is_ending = event.is_read_closed() || event.is_error();
+            // A read stops short at urgent data too (tcp(7)).
+            let is_ending = event.is_read_closed() || event.is_error() || event.is_priority();
             self.read_some(id, is_ending, now);
         }
         if event.is_writable() {

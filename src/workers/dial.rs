@@ -10,7 +10,14 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
 };
 
+use super::front::{Front, front};
 use super::resolver::Lookup;
+
+/// How long a read takes that only looks for what is there already. The system cannot wait for less.
+const GLANCE: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Such reads in one attempt, behind its time limit: enough for the largest answer.
+const GLANCES: u32 = 128;
 
 /// What happened on the wire in the current attempt. One worker's thread uses it alone; ureq asks
 /// for types that could be shared.
@@ -19,7 +26,10 @@ pub(super) struct Watch {
     dialled: AtomicBool,
     sent: AtomicBool,
     broken: AtomicBool,
+    /// The last interim status; zero for none.
     interim: AtomicU16,
+    /// A status beside which nothing of its head can be used, plus one; zero for none.
+    unusable: AtomicU16,
 }
 
 impl Watch {
@@ -29,6 +39,7 @@ impl Watch {
         self.sent.store(false, Ordering::Relaxed);
         self.broken.store(false, Ordering::Relaxed);
         self.interim.store(0, Ordering::Relaxed);
+        self.unusable.store(0, Ordering::Relaxed);
     }
 
     /// The attempt used a connection that had served a call before.
@@ -42,21 +53,14 @@ impl Watch {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// The last whole head with a status from 101 to 199 that came in. ureq skips these, rightly,
-    /// but then has nothing to say when no other head follows.
+    /// The status of the last interim answer.
     pub(super) fn interim(&self) -> Option<u16> {
         Some(self.interim.load(Ordering::Relaxed)).filter(|status| *status != 0)
     }
 
-    fn note_input(&self, input: &[u8]) {
-        if let Some([_, b' ', digits @ ..]) = input.strip_prefix(b"HTTP/1.")
-            && let Some(digits) = digits.first_chunk::<3>()
-            && let Ok(digits) = std::str::from_utf8(digits)
-            && let Ok(status @ 101..=199) = digits.parse()
-            && input.windows(4).any(|end| end == b"\r\n\r\n")
-        {
-            self.interim.store(status, Ordering::Relaxed);
-        }
+    /// The final status, of a head that is no use otherwise: reading was given up there.
+    pub(super) fn unusable(&self) -> Option<u16> {
+        self.unusable.load(Ordering::Relaxed).checked_sub(1)
     }
 }
 
@@ -101,6 +105,8 @@ impl Connector for Dial {
             watch: Arc::clone(&self.watch),
             head: Vec::new(),
             resting: false,
+            reads_head: true,
+            glances: GLANCES,
         }))
     }
 }
@@ -135,6 +141,10 @@ pub(super) struct Watched {
     head: Vec<u8>,
     /// Unused since it went back to the pool.
     resting: bool,
+    /// The final answer's head has not come yet.
+    reads_head: bool,
+    /// Reads that are left behind the time limit.
+    glances: u32,
 }
 
 impl Watched {
@@ -153,6 +163,47 @@ impl Watched {
     }
 }
 
+impl Watched {
+    /// Reads once. When the time is over it still takes what is there already: the whole process
+    /// may have stood still, and an answer that has come counts.
+    fn read(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        match self.inner.await_input(timeout) {
+            Err(Error::Timeout(_)) if self.glances > 0 => {
+                self.glances -= 1;
+                let after = Duration::Exact(GLANCE);
+                self.inner.await_input(NextTimeout { after, ..timeout })
+            }
+            read => read,
+        }
+    }
+
+    /// Passes over interim answers; whether nothing is left of what came in.
+    fn skip_interim(&mut self) -> Result<bool, Error> {
+        loop {
+            let input = self.inner.buffers().input();
+            match front(input) {
+                Front::Interim { status, length } => {
+                    let is_all = length == input.len();
+                    self.watch.interim.store(status, Ordering::Relaxed);
+                    self.inner.buffers().input_consume(length);
+                    if is_all {
+                        return Ok(true);
+                    }
+                }
+                Front::Unusable(status) => {
+                    self.watch.unusable.store(status + 1, Ordering::Relaxed);
+                    return Err(Error::ConnectionFailed);
+                }
+                Front::Partial => return Ok(false),
+                Front::Readable => {
+                    self.reads_head = false;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
 impl Transport for Watched {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.inner.buffers()
@@ -161,6 +212,7 @@ impl Transport for Watched {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.resting = false;
         if !self.watch.sent.swap(true, Ordering::Relaxed) {
+            (self.reads_head, self.glances) = (true, GLANCES);
             let head = &self.inner.buffers().output()[..amount];
             self.head.extend_from_slice(head);
             return Ok(());
@@ -172,17 +224,13 @@ impl Transport for Watched {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let mut read = self.inner.await_input(timeout);
-        match &read {
-            Ok(_) => {
-                self.watch.note_input(self.inner.buffers().input());
-                // No other head is to be expected behind one that nobody has defined.
-                if self.watch.interim().is_some_and(|status| status > 103) {
-                    read = Err(Error::ConnectionFailed);
-                }
-            }
-            Err(Error::Timeout(_)) => {}
-            Err(_) => self.watch.broken.store(true, Ordering::Relaxed),
+        let start = std::time::Instant::now();
+        let mut read = self.read(timeout);
+        while matches!(read, Ok(true)) && self.reads_head && self.skip_interim()? {
+            read = rest(timeout, start).and_then(|timeout| self.read(timeout));
+        }
+        if !matches!(read, Ok(_) | Err(Error::Timeout(_))) {
+            self.watch.broken.store(true, Ordering::Relaxed);
         }
         read
     }

@@ -17,7 +17,7 @@ use crate::wire;
 /// Bytes of an answer's body that are read; contract, section 2, step 6.
 pub(super) const BODY_LIMIT: u64 = 1024 * 1024;
 /// Bytes of a connection's buffer for what comes in; the largest head that an answer may have.
-const INPUT: usize = 16 * 1024;
+pub(super) const INPUT: usize = 16 * 1024;
 /// Bytes of its buffer for what goes out: most requests whole, larger ones in pieces.
 const OUTPUT: usize = 4 * 1024;
 /// The most bytes that a worker at rest keeps of a buffer of its own.
@@ -47,8 +47,7 @@ impl Exchange {
             .max_idle_age(idle)
             .input_buffer_size(INPUT)
             .output_buffer_size(OUTPUT)
-            // A head that fills the buffer can grow no further; said here, it fails as what it is.
-            .max_response_header_size(INPUT - 1)
+            .max_response_header_size(INPUT)
             .build();
         let watch = Arc::clone(&dial.watch);
         Exchange {
@@ -74,8 +73,7 @@ impl Exchange {
         // Backends close idle connections when they like: what was lost on a used connection may
         // never have been read, and callbacks are idempotent by token.
         let is_lost = matches!(&sent, Err(error) if !timed_out(error));
-        if is_lost && self.watch.reused() && self.watch.interim().is_none_or(|status| status <= 103)
-        {
+        if is_lost && self.watch.reused() && self.watch.unusable().is_none() {
             sent = self.send(deadline);
         }
         let outcome = match sent {
@@ -127,9 +125,16 @@ impl Exchange {
     }
 
     fn failed(&self, error: &Error, phase: Phase) -> Outcome {
-        match (error, self.watch.interim()) {
-            (error, _) if timed_out(error) => Outcome::TimedOut,
-            (_, Some(status)) if phase == Phase::Head => Outcome::Answered {
+        if timed_out(error) {
+            return Outcome::TimedOut;
+        }
+        match (phase, self.watch.unusable(), self.watch.interim()) {
+            (Phase::Head, Some(status), _) => Outcome::Answered {
+                status,
+                directives: wire::without_body("its head is larger than 16 KiB or 128 fields"),
+            },
+            // ureq has nothing to say of it when no other head follows.
+            (Phase::Head, None, Some(status)) => Outcome::Answered {
                 status,
                 directives: wire::Directives::default(),
             },

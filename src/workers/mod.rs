@@ -9,6 +9,7 @@
 mod dial;
 mod exchange;
 mod failure;
+mod front;
 mod lane;
 mod resolver;
 #[cfg(test)]

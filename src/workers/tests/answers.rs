@@ -160,10 +160,12 @@ const CASES: &[Case] = &[
     ("", Close, Err("connection closed before the answer")),
     ("", Reset, Err("connection reset")),
     ("SSH-2.0-OpenSSH_9.6\r\n", Open, Err("answer is not HTTP")),
+    ("HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n", Open, Ok(99)),
+    ("HTTP/1.1 000 X\r\n\r\n", Open, Ok(0)),
     (
-        "HTTP/1.1 099 X\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\nHTTP/1.1 199 a body's text\n\n",
         Open,
-        Err("answer is not HTTP"),
+        Ok(200),
     ),
     (
         "HTTP/2.0 200 X\r\nContent-Length: 0\r\n\r\n",
@@ -176,9 +178,18 @@ const CASES: &[Case] = &[
 #[test]
 fn answers() {
     let large_head = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(20_000));
-    let large_head = (&large_head[..], Open, Err("answer head too large"));
+    let many_fields = format!("HTTP/1.1 201 OK\r\n{}\r\n", "A: b\r\n".repeat(129));
+    let final_one = "HTTP/1.1 202 X\r\nContent-Length: 0\r\n\r\n";
+    let hints = "HTTP/1.1 103 X\r\nLink: x\r\n\r\n".repeat(1000) + final_one;
+    let waits = "HTTP/1.1 100 X\r\n\r\n".repeat(3000) + final_one;
+    let large = [
+        (&*large_head, Open, Ok(200)),
+        (&*many_fields, Open, Ok(201)),
+        (&*hints, Open, Ok(202)),
+        (&*waits, Open, Ok(202)),
+    ];
     let backend = Backend::new();
-    for (answer, end, expected) in CASES.iter().chain([&large_head]) {
+    for (answer, end, expected) in CASES.iter().chain(&large) {
         let rig = Rig::new(settings(backend.address()));
         rig.submit(disconnect(1));
         let mut peer = backend.accept();
