@@ -48,9 +48,12 @@ pub fn listen(
     let Some(host) = host else {
         return listen_everywhere(port, options).map(|listener| vec![listener]);
     };
-    let mut addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
-    addresses.sort_unstable();
-    addresses.dedup();
+    let mut addresses = Vec::new();
+    for address in (host, port).to_socket_addrs()? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
     listen_at_all(&addresses, options)
 }
 

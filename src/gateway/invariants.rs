@@ -67,6 +67,7 @@ impl<S> Gateway<S> {
             .conns
             .iter()
             .filter(|(_, conn)| is_awaiting(&conn.state));
-        assert_eq!(self.connects, awaiting.count() + self.orphans.len());
+        let owed = awaiting.count() + self.owed.len();
+        assert_eq!(self.connects + self.disconnects, owed);
     }
 }

@@ -18,7 +18,16 @@ use crate::sse;
 use crate::time::Time;
 use crate::wire::Directives;
 
-/// A connect callback whose client is gone.
+/// A callback whose result no connection waits for.
+#[derive(Debug)]
+pub(super) enum Owed {
+    /// A connect whose client is gone.
+    Connect(Orphan),
+    /// A disconnect.
+    Disconnect,
+}
+
+/// What a 2xx that still comes is paid with.
 #[derive(Debug)]
 pub(super) struct Orphan {
     /// What the backend is told if it accepts all the same.
@@ -93,7 +102,8 @@ impl<S> Gateway<S> {
     /// Owes the backend's accepted token its one disconnect.
     fn tell_gone(&mut self, token: Uuid, reason: Reason, request: Request) {
         let job = self.call(Action::Disconnect { reason }, token, request);
-        self.disconnects.insert(job);
+        self.owed.insert(job, Owed::Disconnect);
+        self.disconnects += 1;
     }
 
     // ---- the callback's result ----
@@ -106,23 +116,26 @@ impl<S> Gateway<S> {
     }
 
     fn disconnect_ended(&mut self, result: &CallbackResult) {
-        if !self.disconnects.remove(&result.id) {
+        if self.owed.remove(&result.id).is_none() {
             return;
         }
+        self.disconnects -= 1;
         self.fields.changed();
         self.journal.disconnect_ended(result);
     }
 
     fn connect_ended(&mut self, result: CallbackResult, now: Time) {
         let CallbackResult { id: job, token, .. } = result;
-        let is_orphan = self.orphans.contains_key(&job);
         let awaiting = self.stream_of(token).filter(|id| self.awaits(*id, job));
-        if !is_orphan && awaiting.is_none() {
+        let orphan = match self.owed.remove(&job) {
+            Some(Owed::Connect(orphan)) => Some(orphan),
+            _ => None,
+        };
+        if orphan.is_none() && awaiting.is_none() {
             // Not owed: nothing waits for it, so nothing may be decided by it.
             return;
         }
         self.connects -= 1;
-        let orphan = self.orphans.remove(&job);
         let is_told = orphan.as_ref().map(|orphan| orphan.is_timed_out);
         self.journal.connect_ended(&result, is_told);
         match (awaiting, orphan) {
@@ -274,14 +287,12 @@ impl<S> Gateway<S> {
         awaiting.window = Vec::new();
         self.streams.remove(awaiting.token);
         let request = awaiting.what.request.clone();
-        self.orphans.insert(
-            awaiting.job,
-            Orphan {
-                reason,
-                request,
-                is_timed_out,
-            },
-        );
+        let orphan = Orphan {
+            reason,
+            request,
+            is_timed_out,
+        };
+        self.owed.insert(awaiting.job, Owed::Connect(orphan));
         self.effects.push_back(Effect::Withdraw(awaiting.job));
         Some(awaiting.token)
     }

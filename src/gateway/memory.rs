@@ -43,15 +43,14 @@ impl<S> Gateway<S> {
             return;
         }
         self.thrift.due = None;
-        if self.connects + self.disconnects.len() > used + FEW {
+        if self.connects + self.disconnects > used + FEW {
             // Its callbacks are still under way, and they are the most of it.
             return;
         }
         self.thrift.left = Some(used);
         self.conns.shrink_to_fit();
         self.streams.shrink_to_fit();
-        self.orphans.shrink_to_fit();
-        self.disconnects.shrink_to_fit();
+        self.owed.shrink_to_fit();
         self.fields.shrink_to_fit();
         let conns = &self.conns;
         self.wheel.retain(|id, tick| {
@@ -92,7 +91,7 @@ mod tests {
             while gateway.effect().is_some() {}
         }
         gateway.reap();
-        gateway.orphans.clear();
+        gateway.owed.clear();
         gateway.connects = 1;
         gateway.tick(Time(100));
         let due = gateway.thrift.deadline();

@@ -17,7 +17,7 @@ mod scarcity;
 mod send;
 mod tokens;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use slab::Slab;
@@ -34,7 +34,7 @@ pub use conn::Scope;
 use conn::{Conn, PendingSend, State};
 use facts::Fields;
 use journal::Journal;
-use lifecycle::Orphan;
+use lifecycle::Owed;
 use memory::Thrift;
 use tokens::TokenIndex;
 
@@ -119,8 +119,8 @@ pub struct Gateway<S> {
     conns: Slab<Conn<S>>,
     generation: u32,
     streams: TokenIndex<ConnId>,
-    /// Connect callbacks whose client is gone: what a 2xx that still comes is paid with.
-    orphans: HashMap<JobId, Orphan>,
+    /// Callbacks that are out and that no connection waits for.
+    owed: HashMap<JobId, Owed>,
     wheel: Wheel<ConnId>,
     due: Vec<(ConnId, Tick)>,
     effects: VecDeque<Effect>,
@@ -138,8 +138,7 @@ pub struct Gateway<S> {
     held: usize,
     next_job: u64,
     connects: usize,
-    /// Disconnect callbacks whose result is owed.
-    disconnects: HashSet<JobId>,
+    disconnects: usize,
     date: Date,
     is_draining: bool,
     thrift: Thrift,
@@ -154,7 +153,7 @@ impl<S> Gateway<S> {
             conns: Slab::new(),
             generation: 0,
             streams: TokenIndex::default(),
-            orphans: HashMap::new(),
+            owed: HashMap::new(),
             wheel: Wheel::default(),
             due: Vec::new(),
             effects: VecDeque::new(),
@@ -167,7 +166,7 @@ impl<S> Gateway<S> {
             held: 0,
             next_job: 0,
             connects: 0,
-            disconnects: HashSet::new(),
+            disconnects: 0,
             date: *b"Thu, 01 Jan 1970 00:00:00 GMT",
             is_draining: false,
             thrift: Thrift::default(),
@@ -303,7 +302,7 @@ impl<S> Gateway<S> {
 
     /// A connect callback was taken back before it was begun; no result will come.
     pub fn withdrawn(&mut self, job: JobId) {
-        if self.orphans.remove(&job).is_some() {
+        if self.owed.remove(&job).is_some() {
             self.connects -= 1;
         }
     }
@@ -383,7 +382,7 @@ impl<S> Gateway<S> {
             connections: self.conns.len() - self.dead.len(),
             streams: self.streams.len(),
             connects: self.connects,
-            disconnects: self.disconnects.len(),
+            disconnects: self.disconnects,
         }
     }
 
@@ -392,7 +391,7 @@ impl<S> Gateway<S> {
     pub fn is_drained(&self) -> bool {
         let is_writing = |conn: &Conn<S>| matches!(conn.state, State::Finishing { .. });
         self.is_draining
-            && self.connects + self.disconnects.len() == 0
+            && self.connects + self.disconnects == 0
             && !self.conns.iter().any(|(_, conn)| is_writing(conn))
     }
 

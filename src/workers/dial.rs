@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::front::{Front, front};
 use super::resolver::Lookup;
@@ -64,11 +62,18 @@ impl Watch {
     }
 }
 
+/// What makes the connections themselves, one for all workers. With TLS it keeps one configuration
+/// and one session cache.
+#[cfg(feature = "tls")]
+pub(super) type Inner = ureq::unversioned::transport::DefaultConnector;
+/// What makes the connections themselves. There is no proxy, and no other way than TCP.
+#[cfg(not(feature = "tls"))]
+pub(super) type Inner = ureq::unversioned::transport::TcpConnector;
+
 /// Makes connections: finds the addresses, notes that it was called, and wraps the connection so
 /// that it reports to a [`Watch`].
 pub(super) struct Dial {
-    /// One for all workers, so that TLS keeps one configuration and one session cache.
-    pub(super) inner: Arc<DefaultConnector>,
+    pub(super) inner: Arc<Inner>,
     pub(super) lookup: Arc<Lookup>,
     pub(super) watch: Arc<Watch>,
 }
@@ -99,9 +104,9 @@ impl Connector for Dial {
             run_connector: Arc::clone(&details.run_connector),
             register_shutdown: Arc::clone(&details.register_shutdown),
         };
-        let made = self.inner.connect(&details, None)?;
+        let made = self.inner.connect(&details, None::<()>)?;
         Ok(made.map(|inner| Watched {
-            inner,
+            inner: Box::new(inner),
             watch: Arc::clone(&self.watch),
             head: Vec::new(),
             resting: false,

@@ -24,8 +24,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use http::Uri;
-use ureq::unversioned::transport::DefaultConnector;
 
+use self::dial::Inner;
 use self::lane::{Lane, Limits};
 use self::resolver::Lookup;
 use self::worker::{Agents, Outbox, Shared};
@@ -98,7 +98,7 @@ impl Workers {
             disconnects: lane(settings.disconnect_workers, settings.disconnect_queue),
             shared: Arc::new(Shared {
                 lookup: Arc::new(lookup),
-                connector: Arc::new(DefaultConnector::new()),
+                connector: Arc::new(Inner::default()),
                 outbox: Outbox {
                     sender,
                     woken: AtomicBool::new(false),

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use ureq::Agent;
-use ureq::unversioned::transport::DefaultConnector;
 
 use super::Settings;
-use super::dial::{Dial, Watch};
+use super::dial::{Dial, Inner, Watch};
 use super::exchange::Exchange;
 use super::lane::{Lane, Seat};
 use super::resolver::Lookup;
@@ -30,7 +29,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) epoch: Instant,
     pub(super) lookup: Arc<Lookup>,
-    pub(super) connector: Arc<DefaultConnector>,
+    pub(super) connector: Arc<Inner>,
     pub(super) outbox: Outbox,
     pub(super) agents: Agents,
     /// Runs before each exchange.
