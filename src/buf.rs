@@ -15,11 +15,13 @@ const SPARE_COUNT: usize = 16;
 pub struct Spares(Vec<Vec<u8>>);
 
 impl Spares {
-    fn take(&mut self) -> Vec<u8> {
+    /// An empty buffer, with memory if there is a spare one.
+    pub fn take(&mut self) -> Vec<u8> {
         self.0.pop().unwrap_or_default()
     }
 
-    fn give(&mut self, mut buffer: Vec<u8>) {
+    /// Takes back a buffer; what it holds is dropped.
+    pub fn give(&mut self, mut buffer: Vec<u8>) {
         let size = buffer.capacity();
         if size > 0 && size <= SPARE_BYTES && self.0.len() < SPARE_COUNT {
             buffer.clear();

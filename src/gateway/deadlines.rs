@@ -13,19 +13,15 @@ const EXPIRY_BUDGET: usize = 1024;
 impl<S> Gateway<S> {
     /// Time has passed; true when more timers are due than one call looks at.
     pub fn tick(&mut self, now: Time) -> bool {
-        let mut due = std::mem::take(&mut self.due);
-        let is_more = self.wheel.expire(now, EXPIRY_BUDGET, &mut due);
-        for (id, tick) in due.drain(..) {
-            self.expired(id, tick, now);
-        }
-        self.due = due;
+        self.due_at = now;
+        let is_more = self.wheel.expire(now, EXPIRY_BUDGET, &mut self.due);
         self.journal.tick(now);
         self.economize(now);
         is_more
     }
 
     /// A timer fired: acts if it is the one that counts and its deadline has come.
-    fn expired(&mut self, id: ConnId, tick: Tick, now: Time) {
+    pub(super) fn expired(&mut self, id: ConnId, tick: Tick, now: Time) {
         let Some(conn) = entry(&mut self.conns, id) else {
             return;
         };

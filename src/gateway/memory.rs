@@ -48,7 +48,6 @@ impl<S> Gateway<S> {
             return;
         }
         self.thrift.left = Some(used);
-        self.conns.shrink_to_fit();
         self.streams.shrink_to_fit();
         self.owed.shrink_to_fit();
         self.fields.shrink_to_fit();
@@ -62,6 +61,7 @@ impl<S> Gateway<S> {
         self.dead.shrink_to_fit();
         self.effects.shrink_to_fit();
         self.unserved.shrink_to_fit();
+        self.conns.shrink_to_fit();
     }
 }
 

@@ -122,7 +122,9 @@ pub struct Gateway<S> {
     /// Callbacks that are out and that no connection waits for.
     owed: HashMap<JobId, Owed>,
     wheel: Wheel<ConnId>,
+    /// Timers that have fired and are not looked at yet, and when that was.
     due: Vec<(ConnId, Tick)>,
+    due_at: Time,
     effects: VecDeque<Effect>,
     /// Closed connections whose slots are freed after the batch.
     dead: Vec<ConnId>,
@@ -156,6 +158,7 @@ impl<S> Gateway<S> {
             owed: HashMap::new(),
             wheel: Wheel::default(),
             due: Vec::new(),
+            due_at: Time(0),
             effects: VecDeque::new(),
             dead: Vec::new(),
             lingering: Vec::new(),
@@ -321,11 +324,16 @@ impl<S> Gateway<S> {
 
     /// What to do next; to be carried out before any other verb than its own consequences.
     pub fn effect(&mut self) -> Option<Effect> {
-        while self.effects.is_empty()
-            && let Some((id, now)) = self.unserved.pop_front()
-        {
-            self.serve_kept(id, now);
-            self.settle(id, now);
+        // One at a time, so that its bytes are written before the next one needs a buffer.
+        while self.effects.is_empty() {
+            if let Some((id, now)) = self.unserved.pop_front() {
+                self.serve_kept(id, now);
+                self.settle(id, now);
+            } else if let Some((id, tick)) = self.due.pop() {
+                self.expired(id, tick, self.due_at);
+            } else {
+                return None;
+            }
         }
         self.effects.pop_front()
     }

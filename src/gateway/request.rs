@@ -265,10 +265,14 @@ impl<S> Gateway<S> {
             }
             self.push(id, CONTINUE, now);
         }
+        let content = match plan {
+            Plan::Send => self.spares.take(),
+            _ => Vec::new(),
+        };
         if let Some(conn) = self.conn(id) {
             conn.state = State::ReadingBody(Box::new(BodyUnderWay {
                 decoder,
-                content: Vec::new(),
+                content,
                 plan,
                 since,
             }));
@@ -326,7 +330,9 @@ impl<S> Gateway<S> {
         if let State::ReadingBody(body) = std::mem::replace(&mut conn.state, State::reading(now)) {
             // The body is under way no more: an event is not to count beside the send it came in.
             self.charge(id);
-            self.carry_out(id, body.plan, &body.content, now);
+            let BodyUnderWay { content, plan, .. } = *body;
+            self.carry_out(id, plan, &content, now);
+            self.spares.give(content);
         }
         Step::Used(used)
     }

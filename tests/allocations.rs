@@ -1,0 +1,150 @@
+//! Nothing on the hot path allocates: once warm, sends and heartbeats cost no memory at all.
+
+use std::time::Duration;
+
+use allocation_counter::measure;
+use ssegateway::callback::{CallbackResult, Job, Outcome};
+use ssegateway::config::Limits;
+use ssegateway::gateway::{ConnId, Effect, Gateway, Scope, Settings};
+use ssegateway::time::Time;
+use ssegateway::wire::Directives;
+
+const STREAMS: usize = 100;
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+struct House {
+    gateway: Gateway<()>,
+    now: Time,
+    tokens: Vec<String>,
+    publisher: ConnId,
+    written: usize,
+}
+
+impl House {
+    /// Streams that are open, and somebody to send to them.
+    fn open() -> House {
+        let mut gateway = Gateway::new(Settings {
+            is_configured: true,
+            heartbeat: HEARTBEAT,
+            limits: Limits::default(),
+        });
+        let publisher = gateway.accept((), Scope::Whole, Time(0));
+        let mut house = House {
+            gateway,
+            now: Time(0),
+            tokens: Vec::new(),
+            publisher,
+            written: 0,
+        };
+        for _ in 0..STREAMS {
+            let id = house.gateway.accept((), Scope::Whole, house.now);
+            let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+            house.gateway.bytes(id, request, house.now);
+            let job = house.settle().expect("a connect callback");
+            house.tokens.push(job.token.to_string());
+            let result = CallbackResult {
+                id: job.id,
+                token: job.token,
+                action: job.action,
+                outcome: Outcome::Answered {
+                    status: 200,
+                    directives: Directives::default(),
+                },
+            };
+            house.gateway.result(result, house.now);
+            house.settle();
+        }
+        house
+    }
+
+    /// Carries out what the core asks for; every socket takes all.
+    fn settle(&mut self) -> Option<Job> {
+        let mut called = None;
+        while let Some(effect) = self.gateway.effect() {
+            match effect {
+                Effect::Flush(id) => {
+                    let length = self.gateway.output(id).map_or(0, |(_, bytes)| bytes.len());
+                    self.written += length;
+                    self.gateway.flushed(id, length, self.now);
+                }
+                Effect::Call(job) => called = Some(job),
+                other => panic!("{other:?}"),
+            }
+        }
+        called
+    }
+
+    fn send(&mut self, requests: &[u8]) {
+        self.gateway.bytes(self.publisher, requests, self.now);
+        self.settle();
+    }
+
+    /// So long; every stream's heartbeats are written in their time.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(deadline) = self.gateway.deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(deadline);
+            self.gateway.tick(self.now);
+            self.settle();
+        }
+        self.now = until;
+    }
+}
+
+fn request(token: &str, data: &str) -> Vec<u8> {
+    let body = format!(r#"{{"token":"{token}","event":{{"name":"n","data":"{data}"}}}}"#);
+    let length = body.len();
+    format!("POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// Allocations in `act`, once it has run before.
+#[track_caller]
+fn allocations(house: &mut House, mut act: impl FnMut(&mut House)) -> u64 {
+    act(house);
+    let before = house.written;
+    act(house);
+    let each = house.written - before;
+    assert!(each > 0, "nothing was written");
+    let info = measure(|| act(house));
+    assert_eq!(house.written - before, 2 * each);
+    assert_eq!(info.count_current, 0, "something was kept");
+    info.count_total
+}
+
+#[test]
+fn sends_one_at_a_time() {
+    let mut house = House::open();
+    let requests: Vec<Vec<u8>> = house.tokens.iter().map(|t| request(t, "data")).collect();
+    let count = allocations(&mut house, |house| {
+        requests.iter().for_each(|request| house.send(request));
+    });
+    assert_eq!(count, 0);
+}
+
+/// A read that ends within a body costs one allocation, for what is known of it until the next.
+#[test]
+fn sends_pipelined_and_cut() {
+    let mut house = House::open();
+    let requests: Vec<Vec<u8>> = house.tokens.iter().map(|t| request(t, "data")).collect();
+    let all = requests.concat();
+    let batch: usize = requests[..8].iter().map(Vec::len).sum();
+    let count = allocations(&mut house, |house| {
+        all.chunks(batch).for_each(|batch| house.send(batch));
+    });
+    assert_eq!(count, 0);
+    let cuts = all.chunks(777).len() as u64;
+    let count = allocations(&mut house, |house| {
+        all.chunks(777).for_each(|piece| house.send(piece));
+    });
+    assert!(count <= cuts, "{count} for {cuts} cuts");
+}
+
+#[test]
+fn heartbeats() {
+    let mut house = House::open();
+    // The wheel's first turns, in which it grows to its crowd.
+    house.pass(Duration::from_secs(60));
+    let count = allocations(&mut house, |house| house.pass(10 * HEARTBEAT));
+    assert_eq!(count, 0);
+}
