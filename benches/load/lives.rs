@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::load::Load;
-use crate::scenario::{Metric, Run};
+use crate::process::{Kind, Server};
+use crate::scenario::{Metric, Plan, Run};
 use crate::sends::PUBLISHERS;
 
 /// How long the server's memory is left alone before it is read: longer than a callback worker
@@ -17,11 +18,37 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 /// How long a log line may be on its way to the pipe; its cost belongs to what it tells.
 const LOG_DELAY: Duration = Duration::from_millis(200);
 
+/// A heartbeat interval that no run lives to see.
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// Events that a stream of the scenario `churn` gets before it leaves.
 const EVENTS_OF_A_LIFE: u64 = 4;
 
 /// Each so-many-th stream of the scenario `churn` leaves as soon as it has asked.
 const HASTY: u32 = 8;
+
+/// Starts in one run of the scenario `start`.
+const STARTS: usize = 20;
+
+/// From the program's start until it says that it is ready, or, for the floor, until it listens.
+pub(crate) fn start(kind: Kind, plan: &Plan) -> Outcome<Vec<Metric>> {
+    let mut times = Vec::with_capacity(STARTS);
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let server = Server::start(kind, plan.cores, DAY, Some("http://127.0.0.1:9/"))?;
+        if kind == Kind::Gateway {
+            server.assert_ready()?;
+        }
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    let median = times[STARTS / 2].as_secs_f64() * 1e3;
+    let slowest = times[STARTS - 1].as_secs_f64() * 1e3;
+    Ok(vec![
+        Metric::new("start to ready", "ms", median),
+        Metric::new("slowest of 20", "ms", slowest),
+    ])
+}
 
 /// Many streams with nothing but heartbeats, and then none.
 pub(crate) fn idle(run: &mut Run<'_>) -> Outcome<Vec<Metric>> {

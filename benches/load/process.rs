@@ -1,7 +1,7 @@
 //! The servers' processes: starting, pinning to a core, what they cost.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -152,9 +152,28 @@ impl Server {
                 thread::sleep(Duration::from_millis(50));
                 return Err(format!("the server does not start{}", self.complaints()));
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_micros(100));
         }
         Ok(())
+    }
+
+    /// Asks the gateway whether streams can be opened, and takes nothing but yes for an answer.
+    pub(crate) fn assert_ready(&self) -> Outcome<()> {
+        let ask = || {
+            let mut connection = TcpStream::connect(self.address)?;
+            connection.set_read_timeout(Some(START))?;
+            connection
+                .write_all(b"GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let failed = |error: std::io::Error| format!("the gateway does not answer: {error}");
+        let answer = ask().map_err(failed)?;
+        match answer.starts_with("HTTP/1.1 200 ") {
+            true => Ok(()),
+            false => Err(format!("the gateway is not ready: {answer}")),
+        }
     }
 
     /// The first lines that it wrote to standard error, for a failure's message.

@@ -17,6 +17,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
+    Start,
     Idle,
     Connect,
     Closed,
@@ -27,7 +28,8 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 7] = [
+    pub(crate) const ALL: [Scenario; 8] = [
+        Scenario::Start,
         Scenario::Idle,
         Scenario::Connect,
         Scenario::Closed,
@@ -39,6 +41,7 @@ impl Scenario {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Scenario::Start => "start",
             Scenario::Idle => "idle",
             Scenario::Connect => "connect",
             Scenario::Closed => "closed",
@@ -52,6 +55,7 @@ impl Scenario {
     /// What is done, in a few words.
     pub(crate) fn about(self) -> &'static str {
         match self {
+            Scenario::Start => "20 starts each, until it is ready",
             Scenario::Idle => "streams held with a heartbeat a second, then all leave at once",
             Scenario::Connect => "streams opened, 64 under way at once",
             Scenario::Closed => "16 publishers, 1 send of 100 bytes in flight each",
@@ -64,6 +68,7 @@ impl Scenario {
 
     fn streams(self) -> u32 {
         match self {
+            Scenario::Start => 0,
             Scenario::Idle | Scenario::Sweep => 10_000,
             Scenario::Connect => 5_000,
             Scenario::Closed | Scenario::Pipelined | Scenario::Rate => 1_000,
@@ -80,6 +85,9 @@ impl Scenario {
 
     /// Streams and seconds, as asked for or by default. Each publisher needs a stream.
     pub(crate) fn size(self, plan: &Plan) -> (u32, Duration) {
+        if self == Scenario::Start {
+            return (0, Duration::ZERO);
+        }
         let streams = plan.streams.unwrap_or(self.streams());
         let seconds = plan.seconds.unwrap_or(self.seconds());
         (
@@ -159,6 +167,12 @@ pub(crate) struct Run<'a> {
 
 /// Runs a scenario once against a fresh server.
 pub(crate) fn run(scenario: Scenario, kind: Kind, plan: &Plan) -> Outcome<Sample> {
+    if scenario == Scenario::Start {
+        return Ok(Sample {
+            metrics: lives::start(kind, plan)?,
+            faults: Faults::default(),
+        });
+    }
     let (streams, duration) = scenario.size(plan);
     let backend = match kind {
         Kind::Gateway => Some(Backend::start().map_err(|error| format!("no backend: {error}"))?),
@@ -175,6 +189,7 @@ pub(crate) fn run(scenario: Scenario, kind: Kind, plan: &Plan) -> Outcome<Sample
         duration,
     };
     let metrics = match scenario {
+        Scenario::Start => Ok(Vec::new()),
         Scenario::Idle => lives::idle(&mut run),
         Scenario::Connect => lives::connect(&mut run),
         Scenario::Churn => lives::churn(&mut run),
