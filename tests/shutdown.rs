@@ -7,10 +7,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use process::{signal, write_until_stuck};
+use process::write_until_stuck;
 use serde_json::json;
 use support::{BUFFERED, Backend, Builder, Callback, Client, Gateway, OK, assert_error, assert_ok};
-use support::{open_stream, post_send, send_close, send_data};
+use support::{assert_served, open_narrow, open_stream, post_send, send_close, send_data};
+use support::{send_request, signal};
 
 /// Callbacks may hang as long as the test likes: only the shutdown's own time can end them.
 fn untimed(backend: &Backend) -> Builder {
@@ -34,6 +35,22 @@ fn terminate(gateway: &Gateway, name: &str) {
     gateway.wait_log("[INFO] streams ended");
 }
 
+/// What the log says that a shutdown, begun a moment ago, has to wait for.
+#[track_caller]
+fn assert_under_way(gateway: &Gateway, connects: usize, disconnects: usize) {
+    let line = gateway.wait_log("[INFO] streams ended");
+    let facts = format!(" connectCallbacks={connects} disconnectCallbacks={disconnects}");
+    assert!(line.ends_with(&facts), "{line}");
+}
+
+/// What the log says that it did not wait for.
+#[track_caller]
+fn assert_left_over(gateway: &Gateway, disconnects: usize, connects: usize) {
+    let line = gateway.wait_log("[INFO] exit");
+    let facts = format!(" undelivered={disconnects} unanswered={connects}");
+    assert!(line.ends_with(&facts), "{line}");
+}
+
 #[track_caller]
 fn assert_clean_exit(gateway: &mut Gateway) {
     assert_eq!(gateway.wait_exit().code(), Some(0), "{}", gateway.log());
@@ -46,15 +63,15 @@ fn idle_gateways_end_at_once_by_either_signal() {
         let mut gateway = patient(&backend);
         // Kept and half-spoken connections are not waited for.
         let mut kept = gateway.connect();
-        kept.get("/healthz");
-        assert_ok(&kept.read_response(), OK);
+        assert_served(&mut kept);
         let mut half = gateway.connect();
         half.send("POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{");
         let _silent = gateway.connect();
         gateway.signal(name);
         assert_clean_exit(&mut gateway);
         gateway.wait_log_all(&["[INFO]", "shutting down", &format!("SIG{name}")]);
-        gateway.wait_log_all(&["[INFO]", "exit", "undelivered=0"]);
+        assert_under_way(&gateway, 0, 0);
+        assert_left_over(&gateway, 0, 0);
         backend.assert_idle();
     }
 }
@@ -87,6 +104,8 @@ fn streams_end_cleanly_and_the_backend_is_told() {
         backend.assert_idle();
         let line = gateway.wait_log("shutting down");
         assert!(line.contains("streams=21"), "{line}");
+        assert_under_way(&gateway, 0, 21);
+        assert_left_over(&gateway, 0, 0);
     }
 }
 
@@ -111,8 +130,7 @@ fn what_is_answered_while_shutting_down() {
             response.body,
             br#"{"status":"not_ready","configured":true}"#
         );
-        client.get("/healthz");
-        assert_ok(&client.read_response(), OK);
+        assert_served(&mut client);
         client.get("/new");
         assert_error(&client.read_response(), 503, "SHUTTING_DOWN");
     }
@@ -130,17 +148,12 @@ fn unsent_bytes_are_waited_for() {
         .env("SEND_BUFFER_BYTES", "4096")
         .env("SHUTDOWN_TIMEOUT_SECONDS", "600")
         .start();
-    let mut client = Client::with_receive_buffer(gateway.port(), 2048);
-    client.get("/s");
-    assert_eq!(client.read_head().status, 200);
-    let token = backend.next_connect().token();
+    let (mut client, token) = open_narrow(&gateway, &backend, "/s", 2048);
     let data = "x".repeat(500_000);
     assert_ok(&send_data(&gateway, &token, &data), OK);
     terminate(&gateway, "TERM");
     backend.assert_balanced();
-    let mut health = gateway.connect();
-    health.get("/healthz");
-    assert_ok(&health.read_response(), OK);
+    assert_served(&mut gateway.connect());
     assert_eq!(client.next_event().len(), data.len() + 8);
     client.expect_last_chunk_and_eof();
     assert_clean_exit(&mut gateway);
@@ -154,10 +167,7 @@ fn unsent_bytes_are_not_waited_for_longer_than_the_limit() {
         .env("SEND_BUFFER_BYTES", "4096")
         .env("SHUTDOWN_TIMEOUT_SECONDS", "1")
         .start();
-    let mut client = Client::with_receive_buffer(gateway.port(), 2048);
-    client.get("/s");
-    assert_eq!(client.read_head().status, 200);
-    let token = backend.next_connect().token();
+    let (_client, token) = open_narrow(&gateway, &backend, "/s", 2048);
     assert_ok(&send_data(&gateway, &token, &"x".repeat(1_000_000)), OK);
     let start = Instant::now();
     gateway.signal("TERM");
@@ -182,6 +192,8 @@ fn pending_connects_are_refused_and_a_late_2xx_is_paid_for() {
         .collect();
     gateway.wait_log("url=/queued/4");
     terminate(&gateway, "TERM");
+    // The queued ones are taken back; what is under way may still be answered.
+    assert_under_way(&gateway, 2, 0);
     for client in queued.iter_mut().chain([&mut accepted, &mut rejected]) {
         assert_error(&client.read_response(), 503, "SHUTTING_DOWN");
         client.expect_eof();
@@ -221,8 +233,8 @@ fn a_hanging_backend_is_waited_for_so_long_and_counted() {
     let bounds = Duration::from_millis(900)..Duration::from_secs(5);
     assert!(bounds.contains(&time), "{time:?}");
     // The one that waited for a worker is no less undelivered.
-    let line = gateway.wait_log_all(&["exit", "undelivered=3"]);
-    assert!(line.text.starts_with("[INFO] "), "{}", line.text);
+    assert_under_way(&gateway, 0, 3);
+    assert_left_over(&gateway, 3, 0);
     drop(streams);
 }
 
@@ -237,13 +249,16 @@ fn a_hanging_connect_is_waited_for_so_long() {
     gateway.signal("TERM");
     assert_error(&client.read_response(), 503, "SHUTTING_DOWN");
     assert_clean_exit(&mut gateway);
+    assert_under_way(&gateway, 1, 0);
+    assert_left_over(&gateway, 0, 1);
     callback.wait_ended();
     backend.assert_balanced();
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    for (first, second) in [("TERM", "TERM"), ("INT", "TERM")] {
+    let either = ["TERM", "INT"];
+    for (first, second) in either.into_iter().flat_map(|f| either.map(|s| (f, s))) {
         let backend = Backend::start();
         let mut gateway = patient(&backend);
         let (mut stream, _) = open_stream(&gateway, &backend, "/s");
@@ -252,7 +267,7 @@ fn a_second_signal_ends_it_at_once() {
         stream.expect_last_chunk_and_eof();
         gateway.signal(second);
         gateway.wait_exit();
-        gateway.wait_log("second signal");
+        gateway.wait_log_all(&["[INFO]", "second signal", &format!("signal=SIG{second}")]);
     }
 }
 
@@ -264,7 +279,8 @@ fn sigpipe_is_ignored() {
     signal(gateway.pid(), "PIPE");
     assert_ok(&send_data(&gateway, &token, "x"), OK);
     assert_eq!(stream.next_event(), "data: x\n\n");
-    // Writing to a reset connection raises it, too.
+    // A client's reset, which is what a write to its connection would raise it for, ends that
+    // stream and nothing else.
     stream.reset();
     assert_eq!(backend.next_disconnect_of(&token).reason(), "client_closed");
     let (mut stream, token) = open_stream(&gateway, &backend, "/t");
@@ -289,8 +305,7 @@ fn a_killed_gateway_is_replaced_on_its_port_at_once() {
     );
     stream.read_to_end();
     let mut client = Client::connect(port);
-    client.get("/healthz");
-    assert_ok(&client.read_response(), OK);
+    assert_served(&mut client);
     client.post(json!({"token": token}).to_string().as_bytes());
     assert_error(&client.read_response(), 404, "TOKEN_NOT_FOUND");
     client.get("/s");
@@ -317,21 +332,20 @@ fn a_gateway_that_ended_by_itself_is_replaced_on_its_port_at_once() {
     assert_eq!(client.read_head().status, 200);
 }
 
-/// A send and a close under way when the signal comes: whatever they were answered is true.
+/// A send and a close under way when the signal comes: whatever they were answered is true. A
+/// disconnect that is held keeps the gateway there until each has its answer.
 #[test]
 fn sends_race_the_signal_and_are_answered_truly() {
-    let backend = Backend::accepting();
+    const SENDS: usize = 2000;
+    let backend = Backend::start();
     let mut gateway = patient(&backend);
     let (mut stream, token) = open_stream(&gateway, &backend, "/s");
     let (mut closed, closed_token) = open_stream(&gateway, &backend, "/closed");
     let mut publisher = gateway.connect();
     let mut requests = String::new();
-    for number in 0..2000 {
+    for number in 0..SENDS {
         let body = json!({"token": token, "event": {"data": number.to_string()}}).to_string();
-        requests += &format!(
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        requests += &send_request(&body);
     }
     assert_ok(&send_close(&gateway, &closed_token), OK);
     let socket = publisher.stream().try_clone().expect("a descriptor");
@@ -342,9 +356,14 @@ fn sends_race_the_signal_and_are_answered_truly() {
         assert_ok(&publisher.read_response(), OK);
     }
     gateway.signal("TERM");
-    assert_clean_exit(&mut gateway);
+    let answers: Vec<_> = (500..SENDS).map(|_| publisher.read_response()).collect();
+    let oks = 500 + answers.iter().take_while(|a| a.status() == 200).count();
+    for refused in &answers[oks - 500..] {
+        assert_error(refused, 404, "TOKEN_NOT_FOUND");
+    }
+    writer.join().expect("no panic");
     closed.expect_last_chunk_and_eof();
-    // At least what was answered has arrived, in order and up to a clean end.
+    // What was answered 200 has arrived, and nothing else, in order and up to a clean end.
     let mut events = 0;
     loop {
         let chunk = stream.next_chunk();
@@ -358,9 +377,11 @@ fn sends_race_the_signal_and_are_answered_truly() {
         events += 1;
     }
     stream.expect_eof();
-    assert!(events >= 500, "{events}");
-    let _ = publisher.stream().shutdown(std::net::Shutdown::Both);
-    writer.join().expect("no panic");
+    assert_eq!(events, oks);
+    for token in [&closed_token, &token] {
+        backend.next_disconnect_of(token).answer(200, "");
+    }
+    assert_clean_exit(&mut gateway);
     backend.assert_balanced();
     assert_eq!(backend.ledger().reasons(&closed_token), ["server_closed"]);
 }

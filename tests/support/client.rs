@@ -12,7 +12,6 @@ use super::PATIENCE;
 #[derive(Clone, Debug)]
 pub struct Head {
     pub status: u16,
-    pub reason: String,
     /// Names as they came.
     pub fields: Vec<(String, String)>,
     /// All bytes with the empty line.
@@ -26,14 +25,13 @@ impl Head {
         let status_line = lines.next().expect("a status line");
         let (version, rest) = status_line.split_once(' ').expect("a version");
         assert_eq!(version, "HTTP/1.1", "{text}");
-        let (status, reason) = rest.split_once(' ').expect("a space behind the status");
+        let (status, _) = rest.split_once(' ').expect("a space behind the status");
         let field = |line: &str| {
             let (name, value) = line.split_once(": ").expect("a field");
             (name.to_owned(), value.to_owned())
         };
         Head {
             status: status.parse().expect("a status"),
-            reason: reason.to_owned(),
             fields: lines.map(field).collect(),
             raw,
         }
@@ -275,6 +273,17 @@ impl Client {
             "one event: {text:?}"
         );
         text
+    }
+
+    /// The next event, whatever heartbeats come before it.
+    #[track_caller]
+    pub fn next_event_behind_heartbeats(&mut self) -> String {
+        loop {
+            let event = self.next_event();
+            if event != ": heartbeat\n\n" {
+                return event;
+            }
+        }
     }
 
     /// The last chunk, then the FIN, and nothing behind either.

@@ -60,6 +60,12 @@ impl Builder {
     pub fn one_worker_each(self) -> Builder {
         self.env("CONNECT_WORKERS", "1")
             .env("DISCONNECT_WORKERS", "1")
+            .keeping_connections()
+    }
+
+    /// Connections to the backend are kept as long as any test takes, however busy the host.
+    pub fn keeping_connections(self) -> Builder {
+        self.env("WORKER_IDLE_SECONDS", "600")
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Builder {
@@ -70,11 +76,6 @@ impl Builder {
     pub fn flag(mut self, flag: &str, value: &str) -> Builder {
         self.command.arg(flag).arg(value);
         self
-    }
-
-    /// The port that it is going to listen on.
-    pub fn port(&self) -> u16 {
-        self.port.number()
     }
 
     /// Starts it without waiting for anything.
@@ -117,6 +118,15 @@ fn gather(pipe: impl Read + Send + 'static, is_error: bool, output: &Arc<Shared<
         }
         output.change(|output| output.ended += 1);
     });
+}
+
+/// Sends a signal by its name without SIG, such as `TERM`.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(status.success(), "kill -s {name}");
 }
 
 /// A gateway that was started; killed when dropped.
@@ -192,6 +202,21 @@ impl Gateway {
             .unwrap_or_else(|| panic!("no log line with {what} in:\n{}", self.log()))
     }
 
+    /// Waits until that many lines are accepted by `wanted`, and panics if there are more.
+    #[track_caller]
+    pub fn wait_log_times(&self, what: &str, times: usize, wanted: impl Fn(&Line) -> bool) {
+        let mut number = 0;
+        let found = self.output.wait(|output| {
+            number = output.lines.iter().filter(|line| wanted(line)).count();
+            (number >= times || output.ended == 2).then_some(())
+        });
+        assert!(
+            found.is_some() && number == times,
+            "{number} log lines with {what}, not {times}, in:\n{}",
+            self.log()
+        );
+    }
+
     /// The whole log so far, for people.
     pub fn log(&self) -> String {
         self.output.look(Output::text)
@@ -209,13 +234,9 @@ impl Gateway {
 
     // ---- the process ----
 
-    /// Sends a signal by its name without SIG, such as `TERM`.
+    /// See [`signal`]; behind `STOP` it has stopped.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args(["-s", name, &self.pid().to_string()])
-            .status()
-            .expect("kill runs");
-        assert!(status.success(), "kill -s {name}");
+        signal(self.pid(), name);
         if name == "STOP" {
             self.wait_stopped();
         }

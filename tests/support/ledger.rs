@@ -85,7 +85,7 @@ impl Ledger {
             Some(Ok(())) => {}
             Some(Err(violations)) => panic!("{violations}"),
             None => panic!(
-                "not balanced: {:#?}",
+                "not balanced: {}",
                 self.book.look(|book| format!("{book:#?}"))
             ),
         }

@@ -12,6 +12,7 @@ mod client;
 mod gateway;
 mod ledger;
 mod ports;
+mod program;
 mod shared;
 
 use std::time::Duration;
@@ -21,18 +22,41 @@ use serde_json::Value;
 pub use backend::Backend;
 pub use callback::Callback;
 pub use client::{Client, Head, Response};
-pub use gateway::{Builder, Gateway, Line};
+pub use gateway::{Builder, Gateway, Line, signal};
 pub use ledger::Ledger;
 pub use ports::Port;
+pub use program::{assert_refused, program};
 pub use shared::Shared;
 
-/// No test waits longer for what must come.
+/// The longest that one wait lasts, be it for a callback, for a line of the log or for the next
+/// bytes on a connection; a test may need many of them.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// With a connect's limit of one second: when a backend answers whose answer comes behind the 504
+/// and still counts, from its callback on. The middle of the second in which it does, as far as can
+/// be from either end on a busy host.
+pub const LATE: Duration = Duration::from_millis(1500);
 
 /// Opens a stream: the request, the callback (answered 200 unless the backend has answered it by
 /// itself), the head. Gives the client, behind the head, and the token.
 pub fn open_stream(gateway: &Gateway, backend: &Backend, path: &str) -> (Client, String) {
-    let mut client = gateway.get(path);
+    open_on(gateway.connect(), backend, path)
+}
+
+/// A stream whose client has a small receive buffer, from the handshake on, and reads nothing
+/// behind the head.
+pub fn open_narrow(
+    gateway: &Gateway,
+    backend: &Backend,
+    path: &str,
+    receive_buffer: usize,
+) -> (Client, String) {
+    let client = Client::with_receive_buffer(gateway.port(), receive_buffer);
+    open_on(client, backend, path)
+}
+
+fn open_on(mut client: Client, backend: &Backend, path: &str) -> (Client, String) {
+    client.get(path);
     let callback = backend.next_connect_of(path);
     if !callback.is_answered() {
         callback.answer(200, "");
@@ -40,6 +64,19 @@ pub fn open_stream(gateway: &Gateway, backend: &Backend, path: &str) -> (Client,
     let head = client.read_head();
     assert_eq!(head.status, 200, "{}", head.text());
     (client, callback.token())
+}
+
+/// The bytes of a send with this body.
+pub fn send_request(body: &str) -> String {
+    let length = body.len();
+    format!("POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+/// The connection is one on which requests are served.
+#[track_caller]
+pub fn assert_served(client: &mut Client) {
+    client.get("/healthz");
+    assert_ok(&client.read_response(), OK);
 }
 
 /// One send on a connection of its own.

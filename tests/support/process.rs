@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Backend, Client, PATIENCE, Port, Response};
+use crate::support::{Backend, Client, PATIENCE, Port, Response, signal};
 
 /// A gateway with its outputs in the test's hands; killed when dropped.
 pub struct Process {
@@ -94,13 +94,12 @@ impl Process {
         status.expect("an exit status")
     }
 
-    /// Everything that an output still holds, up to its end; the process must be gone.
+    /// Everything that standard output still holds, up to its end; the process must be gone.
     pub fn rest_of_stdout(&mut self) -> String {
-        rest(self.stdout.as_mut().expect("a pipe"))
-    }
-
-    pub fn rest_of_stderr(&mut self) -> String {
-        rest(self.stderr.as_mut().expect("a pipe"))
+        let mut bytes = Vec::new();
+        let pipe = self.stdout.as_mut().expect("a pipe");
+        pipe.read_to_end(&mut bytes).expect("a pipe");
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
@@ -119,20 +118,6 @@ pub fn read_line(pipe: &mut impl Read) -> String {
         line.push(byte[0]);
     }
     String::from_utf8_lossy(&line).into_owned()
-}
-
-fn rest(pipe: &mut impl Read) -> String {
-    let mut bytes = Vec::new();
-    pipe.read_to_end(&mut bytes).expect("a pipe");
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args(["-s", name, &pid.to_string()])
-        .status()
-        .expect("kill runs");
-    assert!(status.success(), "kill -s {name}");
 }
 
 /// Waits for what only asking the kernel again and again can tell.
