@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::{
-    BUFFERED, Backend, Client, Gateway, OK, assert_error, assert_ok, open_stream, post_send,
-    send_close, send_data,
+    BUFFERED, Backend, Client, Gateway, OK, assert_error, assert_ok, open_narrow, open_stream,
+    post_send, send_close, send_data,
 };
 
 const HEARTBEAT: &str = ": heartbeat\n\n";
@@ -120,10 +120,7 @@ fn a_large_event_is_one_chunk_and_what_follows_keeps_its_place() {
         .backend(&backend)
         .env("SEND_BUFFER_BYTES", "4096")
         .start();
-    let mut client = Client::with_receive_buffer(gateway.port(), 4096);
-    client.get("/");
-    let token = backend.next_connect().token();
-    client.read_head();
+    let (mut client, token) = open_narrow(&gateway, &backend, "/", 4096);
     // Nobody reads meanwhile: all but the first few bytes wait in the gateway, the end as well.
     let sizes = [1_000_000, 1, 100_000, 0, 4096, 15, 16, 17];
     for size in sizes {
@@ -169,7 +166,11 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            // A panic while another one is under way would hide both.
+            assert!(
+                thread.join().is_ok() || thread::panicking(),
+                "a send failed"
+            );
         }
     }
 }
@@ -182,18 +183,34 @@ fn beating(backend: &Backend) -> Gateway {
         .start()
 }
 
-/// Not before its time, and not much later, seen from the head's arrival. The head may have been
-/// late itself.
-#[track_caller]
-fn assert_beat(head: Instant, number: u32) {
-    let took = head.elapsed();
-    let due = Duration::from_secs(1) * number;
-    let early = Duration::from_millis(250);
-    let late = Duration::from_secs(3);
-    assert!(
-        took + early >= due && took < due + late,
-        "{number}: {took:?}"
-    );
+/// When a stream's head was sent: behind the first of these moments, before the second one.
+#[derive(Clone, Copy)]
+struct Opened {
+    /// Before the backend's answer.
+    before: Instant,
+    /// Behind the head's arrival.
+    behind: Instant,
+}
+
+impl Opened {
+    /// Opens a stream with this.
+    fn by<T>(open: impl FnOnce() -> T) -> (T, Opened) {
+        let before = Instant::now();
+        let opened = open();
+        let behind = Instant::now();
+        (opened, Opened { before, behind })
+    }
+
+    /// The heartbeat that has just come did so not before its time, and not much later.
+    #[track_caller]
+    fn assert_beat(self, number: u32) {
+        let due = Duration::from_secs(1) * number;
+        // The gateway's clock counts whole milliseconds.
+        let took = self.before.elapsed() + Duration::from_millis(1);
+        assert!(took >= due, "{number}: {took:?}");
+        let took = self.behind.elapsed();
+        assert!(took < due + Duration::from_secs(3), "{number}: {took:?}");
+    }
 }
 
 #[test]
@@ -208,10 +225,9 @@ fn heartbeats_keep_their_cadence_whether_events_flow_or_not() {
     };
     let first_date = date();
     // One that is quiet, one that gets events much more often than heartbeats, one of HTTP/1.0.
-    let (mut quiet, quiet_token) = open_stream(&gateway, &backend, "/quiet");
-    let start = Instant::now();
-    let (mut busy, busy_token) = open_stream(&gateway, &backend, "/busy");
-    let busy_start = Instant::now();
+    let open = |path| open_stream(&gateway, &backend, path);
+    let ((mut quiet, quiet_token), quiet_opened) = Opened::by(|| open("/quiet"));
+    let ((mut busy, busy_token), busy_opened) = Opened::by(|| open("/busy"));
     let ticker = Ticker::start(
         gateway.port(),
         busy_token.clone(),
@@ -220,12 +236,13 @@ fn heartbeats_keep_their_cadence_whether_events_flow_or_not() {
     let mut plain = gateway.connect();
     plain.send("GET /plain HTTP/1.0\r\n\r\n");
     let connect = backend.next_connect_of("/plain");
-    connect.answer(200, "");
-    plain.read_head();
-    let plain_start = Instant::now();
+    let (_, plain_opened) = Opened::by(|| {
+        connect.answer(200, "");
+        plain.read_head()
+    });
     for number in 1..=2 {
         assert_eq!(quiet.next_event(), HEARTBEAT);
-        assert_beat(start, number);
+        quiet_opened.assert_beat(number);
         let mut events = 0;
         loop {
             match &*busy.next_event() {
@@ -236,9 +253,9 @@ fn heartbeats_keep_their_cadence_whether_events_flow_or_not() {
             assert!(events < 100, "no heartbeat among {events} events");
         }
         assert!(events > 0);
-        assert_beat(busy_start, number);
+        busy_opened.assert_beat(number);
         assert_eq!(plain.read_exact(HEARTBEAT.len()), HEARTBEAT.as_bytes());
-        assert_beat(plain_start, number);
+        plain_opened.assert_beat(number);
     }
     drop(ticker);
     // Two intervals later, and loops that slept meanwhile have looked at the clock again.
@@ -263,12 +280,14 @@ fn the_first_heartbeat_comes_one_interval_after_the_head() {
     let (_hold, never) = channel::<()>();
     let half = never.recv_timeout(Duration::from_millis(500));
     assert_eq!(half, Err(RecvTimeoutError::Timeout));
-    connect.answer(200, r#"{"event":{"data":"x"}}"#);
-    assert_eq!(client.read_head().status, 200);
-    let head = Instant::now();
+    let (head, opened) = Opened::by(|| {
+        connect.answer(200, r#"{"event":{"data":"x"}}"#);
+        client.read_head()
+    });
+    assert_eq!(head.status, 200);
     assert_eq!(client.next_event(), "data: x\n\n");
     assert_eq!(client.next_event(), HEARTBEAT);
-    assert_beat(head, 1);
+    opened.assert_beat(1);
     for (client, token) in [(client, connect.token()), (clock, clock_token)] {
         client.reset();
         backend.next_disconnect_of(&token).answer(200, "");
@@ -281,25 +300,21 @@ fn the_first_heartbeat_comes_one_interval_after_the_head() {
 fn heartbeats_do_not_pile_up_behind_a_slow_reader() {
     let backend = Backend::start();
     let gateway = beating(&backend);
-    let mut slow = Client::with_receive_buffer(gateway.port(), 4096);
-    slow.get("/slow");
-    let connect = backend.next_connect_of("/slow");
-    connect.answer(200, "");
-    slow.read_head();
+    let (mut slow, slow_token) = open_narrow(&gateway, &backend, "/slow", 4096);
     let data = "x".repeat(1_000_000);
-    assert_ok(&send_data(&gateway, &connect.token(), &data), OK);
+    assert_ok(&send_data(&gateway, &slow_token, &data), OK);
     let (mut clock, clock_token) = open_stream(&gateway, &backend, "/clock");
     for _ in 0..3 {
         assert_eq!(clock.next_event(), HEARTBEAT);
     }
     assert_eq!(slow.next_event().len(), data.len() + "data: \n\n".len());
-    assert_ok(&send_close(&gateway, &connect.token()), OK);
+    assert_ok(&send_close(&gateway, &slow_token), OK);
     // One may have come while this side read.
     let rest = String::from_utf8(slow.read_to_end()).expect("UTF-8");
     let beats = rest.matches(HEARTBEAT).count();
     assert!(beats <= 1 && rest.ends_with("0\r\n\r\n"), "{rest}");
     clock.reset();
-    for token in [connect.token(), clock_token] {
+    for token in [slow_token, clock_token] {
         backend.next_disconnect_of(&token).answer(200, "");
     }
     backend.assert_balanced();

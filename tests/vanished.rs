@@ -20,6 +20,9 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The kernel looks at a connection's time-out when it retransmits or probes, and the wait between
 /// two tries is at most the time-out itself; the rest is the host's noise.
 const LATEST: Duration = Duration::from_secs(7);
+/// Who waits for a peer that vanished just now waits for its time-out, a second less if its last
+/// sign of life was earlier. Nobody else does, however busy the host.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn builder(backend: &Backend, heartbeat: &str, keepalive_idle: &str) -> Builder {
     Gateway::builder()
@@ -64,12 +67,15 @@ fn vanishes(far: &Far, loss: Loss, heartbeat: &str, keepalive_idle: &str) {
     for at in 0..20 {
         let sent = Instant::now();
         assert_ok(&send_data(&gateway, &near_token, &at.to_string()), OK);
-        while near.next_event() != format!("data: {at}\n\n") {}
-        assert!(sent.elapsed() < SECOND);
+        assert_eq!(
+            near.next_event_behind_heartbeats(),
+            format!("data: {at}\n\n")
+        );
+        assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
     }
     expect_lost(&gateway, &backend, &token, start);
     assert_ok(&send_data(&gateway, &near_token, "still"), OK);
-    while near.next_event() != "data: still\n\n" {}
+    assert_eq!(near.next_event_behind_heartbeats(), "data: still\n\n");
     near.reset();
     let disconnect = backend.next_disconnect();
     assert_eq!(disconnect.token(), near_token);
@@ -127,7 +133,7 @@ fn many_vanish_at_once_with_events_under_way() {
         for (_, token) in &streams {
             let sent = Instant::now();
             assert_ok(&send_data(&gateway, token, &"x".repeat(300_000)), OK);
-            assert!(sent.elapsed() < SECOND);
+            assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
         }
         for (_, token) in &streams {
             expect_lost(&gateway, &backend, token, start);
