@@ -12,6 +12,9 @@ fn a_stale_connection_costs_no_client_anything() {
         "closed behind the answer",
         "reset by the next",
         "closed by the next",
+        // What came is no whole answer head, and decides nothing.
+        "closed within the head",
+        "closed behind an interim head",
     ] {
         let backend = Backend::start();
         let gateway = Gateway::builder()
@@ -29,6 +32,12 @@ fn a_stale_connection_costs_no_client_anything() {
         let mut second = backend.next_connect_of("/second");
         if how != "closed behind the answer" {
             assert_eq!(second.connection, first.connection, "{how}: it was kept");
+            let begun: &[u8] = match how {
+                "closed within the head" => b"HTTP/1.1 200 OK\r\nContent-Le",
+                "closed behind an interim head" => b"HTTP/1.1 103 Early Hints\r\n\r\n",
+                _ => b"",
+            };
+            second.write(begun);
             match how {
                 "reset by the next" => second.reset(),
                 _ => second.close(),

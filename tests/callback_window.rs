@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::thread;
+
 use serde_json::{Value, json};
 use support::{
-    BUFFERED, Backend, Callback, Client, Gateway, OK, assert_error, assert_ok, open_stream,
-    post_send, send_close, send_data,
+    BUFFERED, Backend, Callback, Client, Gateway, LATE, OK, assert_error, assert_ok, assert_served,
+    open_stream, post_send, send_close, send_data,
 };
 
 /// A client whose callback is out.
@@ -390,54 +392,37 @@ fn a_rejection_takes_back_everything() {
     backend.assert_balanced();
 }
 
-#[test]
-fn a_window_that_is_full_refuses_and_the_connection_lives_on() {
-    let backend = Backend::start();
-    let gateway = Gateway::builder()
-        .backend(&backend)
-        .env("MAX_UNSENT_BYTES", "1024")
-        .start();
-    let (mut client, connect) = waiting(&gateway, &backend, "/");
-    let token = connect.token();
-    // An empty queue takes any event.
-    let long = "x".repeat(4000);
-    assert_ok(&send_data(&gateway, &token, &long), BUFFERED);
-    assert_error(&send_data(&gateway, &token, "y"), 503, "BUFFER_FULL");
-    let both = json!({"token": token, "event": {"data": "y"}, "close": true});
-    assert_error(&post_send(&gateway, &both), 503, "BUFFER_FULL");
-    gateway.wait_log_all(&["[WARN]", &token, "MAX_UNSENT_BYTES"]);
-    connect.answer(200, "");
-    client.read_head();
-    assert_eq!(client.next_event(), format!("data: {long}\n\n"));
-    // Nothing was stored, the close neither.
-    assert_ok(&send_data(&gateway, &token, "z"), OK);
-    assert_eq!(client.next_event(), "data: z\n\n");
-    client.reset();
-    backend.assert_balanced();
-}
-
 /// Within a second after the 504 the answer still counts, and is paid for.
 #[test]
 fn a_2xx_behind_the_504_is_followed_by_one_disconnect() {
-    let backend = Backend::start();
+    let backend = Backend::with(|callback| match callback.url() {
+        "/accepted" if callback.is_connect() => {
+            thread::sleep(LATE);
+            callback.answer(200, r#"{"event":{"data":"x"}}"#);
+        }
+        "/rejected" => {
+            thread::sleep(LATE);
+            callback.answer(403, "");
+        }
+        _ => {}
+    });
     let gateway = Gateway::builder()
         .backend(&backend)
         .env("CONNECT_TIMEOUT_SECONDS", "1")
         .start();
-    let (mut accepted, late) = waiting(&gateway, &backend, "/accepted");
-    let (mut rejected, later) = waiting(&gateway, &backend, "/rejected");
-    let (mut given_up, never) = waiting(&gateway, &backend, "/given-up");
-    assert_error(&accepted.read_response(), 504, "GATEWAY_TIMEOUT");
-    late.answer(200, r#"{"event":{"data":"x"}}"#);
-    assert_error(&rejected.read_response(), 504, "GATEWAY_TIMEOUT");
-    later.answer(403, "");
+    let paths = ["/accepted", "/rejected", "/given-up"];
+    let mut clients = paths.map(|path| gateway.get(path));
+    for client in &mut clients {
+        assert_error(&client.read_response(), 504, "GATEWAY_TIMEOUT");
+    }
+    let [late, later, never] = paths.map(|path| backend.next_connect_of(path));
     let disconnect = backend.next_disconnect();
     assert_eq!(
         (disconnect.token(), disconnect.reason()),
         (late.token(), "error")
     );
     disconnect.answer(200, "");
-    assert_error(&given_up.read_response(), 504, "GATEWAY_TIMEOUT");
+    gateway.wait_log_all(&["connect callback", &later.token(), "status=403"]);
     // Later the exchange is given up: its connection ends and nothing is owed.
     never.wait_ended();
     gateway.wait_log_all(&["[ERROR]", "connect callback", &never.token(), "timeout"]);
@@ -447,8 +432,7 @@ fn a_2xx_behind_the_504_is_followed_by_one_disconnect() {
         "TOKEN_NOT_FOUND",
     );
     // The clients of the 504s can connect anew.
-    accepted.get("/healthz");
-    assert_ok(&accepted.read_response(), OK);
+    clients.iter_mut().for_each(assert_served);
     backend.assert_idle();
     backend.assert_balanced();
 }

@@ -66,22 +66,6 @@ fn every_reason() {
     backend.assert_balanced();
 }
 
-#[test]
-fn a_shutdown_is_server_closed() {
-    let backend = Backend::accepting();
-    let mut gateway = Gateway::of(&backend);
-    let mut streams: Vec<_> = (0..5)
-        .map(|_| open_stream(&gateway, &backend, "/"))
-        .collect();
-    gateway.signal("TERM");
-    for (client, token) in &mut streams {
-        client.expect_last_chunk_and_eof();
-        assert_eq!(backend.next_disconnect_of(token).reason(), "server_closed");
-    }
-    assert!(gateway.wait_exit().success());
-    backend.assert_balanced();
-}
-
 /// One attempt, whatever the answer; what it directs cannot be applied.
 #[test]
 fn the_answer_changes_nothing() {
@@ -217,7 +201,7 @@ fn a_disconnect_that_takes_too_long_is_given_up() {
     let gateway = Gateway::builder()
         .backend(&backend)
         .one_worker_each()
-        .env("DISCONNECT_TIMEOUT_SECONDS", "1")
+        .env("DISCONNECT_TIMEOUT_SECONDS", "2")
         .start();
     let (first, first_token) = open_stream(&gateway, &backend, "/first");
     let (second, second_token) = open_stream(&gateway, &backend, "/second");
@@ -251,7 +235,11 @@ fn the_law_holds_in_a_crowd() {
             callback.answer(200, "");
         }
     });
-    let mut gateway = Gateway::of(&backend);
+    // The backend takes its time, and no connect is to be given up for it.
+    let mut gateway = Gateway::builder()
+        .backend(&backend)
+        .env("CONNECT_TIMEOUT_SECONDS", "60")
+        .start();
     let hanging: Vec<_> = (0..HANGING)
         .map(|at| {
             let path = format!("/hanging/{at}");

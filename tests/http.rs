@@ -6,16 +6,14 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use support::{Backend, Client, Gateway, Head, OK, assert_error, assert_ok, open_stream};
-use support::{post_send, send_close};
+use support::{Backend, Client, Gateway, Head, OK, assert_error, assert_ok, assert_served};
+use support::{open_stream, post_send, send_close, send_request};
 
 const READY: &str = r#"{"status":"ready","configured":true}"#;
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
 fn send(token: &str, data: &str) -> String {
-    let body = json!({"token": token, "event": {"data": data}}).to_string();
-    let length = body.len();
-    format!("POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}")
+    send_request(&json!({"token": token, "event": {"data": data}}).to_string())
 }
 
 fn chunked(body: &str) -> String {
@@ -113,8 +111,7 @@ fn an_answer_about_content_keeps_the_connection() {
         assert_eq!(response.status(), status, "{request}");
         assert_eq!(response.head.value("connection"), None, "{request}");
     }
-    client.get("/healthz");
-    assert_ok(&client.read_response(), OK);
+    assert_served(&mut client);
 }
 
 #[test]
@@ -288,6 +285,7 @@ fn every_answer_has_a_date_and_its_type_and_is_never_compressed() {
         (with("GET /healthz", ""), 200),
         (with("GET /readyz", ""), 200),
         (with(sends, "Content-Length: 0\r\n"), 400),
+        (send(UNKNOWN, "x"), 404),
         (with("POST /x", ""), 404),
         (with("PUT /x", ""), 405),
         (with(sends, "Content-Encoding: gzip\r\n"), 415),
@@ -311,6 +309,10 @@ fn every_answer_has_a_date_and_its_type_and_is_never_compressed() {
     let mut client = gateway.connect();
     client.send(with("GET /stream", ""));
     assert_fields(&client.read_head(), "text/event-stream");
+    let token = backend.next_connect_of("/stream").token();
+    let taken = post_send(&gateway, &json!({"token": token}));
+    assert_ok(&taken, OK);
+    assert_fields(&taken.head, "application/json");
     client.reset();
     let mut client = gateway.connect();
     client.send(with("HEAD /healthz", "") + &with("HEAD /readyz", "") + &get("/healthz"));
@@ -350,22 +352,23 @@ fn a_body_without_use_is_never_the_next_request() {
     for (line, status) in lines {
         for (fields, body) in &ways {
             let request = format!("{line} HTTP/1.1\r\nHost: h\r\n{fields}\r\n{body}");
-            for size in [request.len(), 1] {
-                for piece in request.as_bytes().chunks(size) {
+            let requests = request.clone() + &get("/readyz");
+            for size in [requests.len(), 1] {
+                for piece in requests.as_bytes().chunks(size) {
                     client.send(piece);
                 }
                 assert_eq!(client.read_response().status(), status, "{request}");
+                assert_ok(&client.read_response(), READY);
             }
         }
     }
-    client.get("/healthz");
-    assert_ok(&client.read_response(), OK);
     // A stream's request with a body: rejected once, opened once.
     for (fields, body) in &ways {
         let request = format!("GET /s HTTP/1.1\r\nHost: h\r\n{fields}\r\n{body}");
-        client.send(&request);
+        client.send(request + &get("/readyz"));
         backend.next_connect_of("/s").answer(400, "");
         assert_error(&client.read_response(), 400, "BACKEND_ERROR");
+        assert_ok(&client.read_response(), READY);
     }
     client.send(format!(
         "GET /s HTTP/1.1\r\nHost: h\r\n{}\r\n{hidden}{hidden}",

@@ -35,6 +35,7 @@ fn every_event_has_its_line() {
     });
     let mut gateway = Gateway::builder()
         .backend(&backend)
+        .keeping_connections()
         .env("LOG_LEVEL", "debug")
         .env("HEARTBEAT_INTERVAL_SECONDS", "77")
         .start();

@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::json;
 use support::{
-    Backend, Gateway, OK, Response, assert_error, assert_ok, open_stream, post_send, send_close,
+    Backend, Gateway, OK, Response, assert_error, assert_ok, assert_served, open_stream, send_close,
 };
 
 /// One request on a connection of its own.
@@ -21,8 +21,7 @@ fn ask(gateway: &Gateway, method: &str, target: &str) -> Response {
         _ => client.read_response(),
     };
     // Exactly one answer, and the connection is still good.
-    client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert_ok(&client.read_response(), OK);
+    assert_served(&mut client);
     response
 }
 
@@ -78,25 +77,6 @@ fn without_a_callback_url_only_streams_are_refused() {
     assert!(line.is_error);
     let token = "00000000-0000-4000-8000-000000000000";
     assert_error(&send_close(&gateway, token), 404, "TOKEN_NOT_FOUND");
-}
-
-#[test]
-fn not_ready_while_shutting_down() {
-    let backend = Backend::start();
-    let mut gateway = Gateway::of(&backend);
-    let (mut client, token) = open_stream(&gateway, &backend, "/");
-    gateway.signal("TERM");
-    client.expect_last_chunk_and_eof();
-    // The unanswered disconnect callback holds the shutdown here.
-    let disconnect = backend.next_disconnect_of(&token);
-    let response = ask(&gateway, "GET", "/readyz");
-    assert_eq!(response.status(), 503);
-    let json = r#"{"status":"not_ready","configured":true}"#;
-    assert_eq!(String::from_utf8_lossy(&response.body), json);
-    assert_ok(&ask(&gateway, "GET", "/healthz"), OK);
-    disconnect.answer(200, "");
-    assert!(gateway.wait_exit().success());
-    backend.assert_balanced();
 }
 
 #[test]
@@ -200,69 +180,5 @@ fn the_route_of_a_send_ends_at_the_question_mark() {
         assert_eq!(client.next_event(), "data: x\n\n");
     }
     client.reset();
-    backend.assert_balanced();
-}
-
-/// A body that nobody needs is not the next request, whatever it says and however it is framed.
-#[test]
-fn a_useless_body_is_consumed() {
-    let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
-    let length = smuggled.len();
-    let framings = [
-        format!("Content-Length: {length}\r\n\r\n{smuggled}"),
-        format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{smuggled}\r\n0\r\n\r\n"),
-    ];
-    let table = [
-        ("GET", "/healthz", 200),
-        ("POST", "/a", 404),
-        ("DELETE", "/a", 405),
-        ("GET", "/internal/send", 405),
-        ("PUT", "/readyz", 405),
-    ];
-    for framing in &framings {
-        for (method, target, status) in table {
-            let mut client = gateway.connect();
-            client.send(format!(
-                "{method} {target} HTTP/1.1\r\nHost: h\r\n{framing}GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n"
-            ));
-            assert_eq!(client.read_response().status(), status, "{method} {target}");
-            assert_ok(&client.read_response(), READY);
-        }
-        // A stream's request may have one too; the rejected stream's connection goes on.
-        let mut client = gateway.connect();
-        client.send(format!(
-            "GET /stream HTTP/1.1\r\nHost: h\r\n{framing}GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n"
-        ));
-        backend.next_connect_of("/stream").answer(403, "");
-        assert_error(&client.read_response(), 403, "BACKEND_FORBIDDEN");
-        assert_ok(&client.read_response(), READY);
-    }
-    backend.assert_idle();
-}
-
-#[test]
-fn every_answer_has_a_date_and_none_an_encoding() {
-    let backend = Backend::accepting();
-    let gateway = Gateway::of(&backend);
-    let (client, token) = open_stream(&gateway, &backend, "/");
-    let mut stream = gateway.connect();
-    stream.send("GET /s HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip, br\r\n\r\n");
-    let mut heads = vec![stream.read_head()];
-    for (method, target) in [("GET", "/healthz"), ("POST", "/a"), ("PUT", "/a")] {
-        heads.push(ask(&gateway, method, target).head);
-    }
-    for command in [json!({"token": token}), json!({}), json!({"token": "x"})] {
-        heads.push(post_send(&gateway, &command).head);
-    }
-    let mut broken = gateway.connect();
-    broken.send("GET /\r\n\r\n");
-    heads.push(broken.read_response().head);
-    for head in heads {
-        head.undated();
-        assert_eq!(head.value("content-encoding"), None, "{}", head.text());
-    }
-    drop((client, stream));
     backend.assert_balanced();
 }

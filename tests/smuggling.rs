@@ -10,8 +10,8 @@ mod support;
 
 use std::thread;
 
-use support::{Backend, Client, Gateway, OK, Response, assert_error, assert_ok, open_stream};
-use support::{post_send, send_data};
+use support::{Backend, Client, Gateway, OK, Response, assert_error, assert_ok, assert_served};
+use support::{open_stream, post_send, send_data, send_request};
 
 /// A gateway, a stream that must not notice anything, and a connection for health checks.
 struct Stage {
@@ -47,17 +47,12 @@ impl Stage {
     fn smuggled(&self) -> String {
         let token = &self.token;
         let body = format!(r#"{{"token":"{token}","event":{{"data":"smuggled"}}}}"#);
-        let length = body.len();
-        format!(
-            "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}\
-             GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
-        )
+        send_request(&body) + "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
     }
 
     /// The event loop has seen everything that was sent before.
     fn sync(&mut self) {
-        self.probe.get("/healthz");
-        assert_ok(&self.probe.read_response(), OK);
+        assert_served(&mut self.probe);
     }
 
     /// Sends the pieces one by one, reads the answer, and then nothing but the FIN.
@@ -112,6 +107,14 @@ fn assert_all_refused(rows: &[(&str, u16)]) {
         }
     }
     stage.assert_nothing_was_smuggled();
+    // Of a 400 the log tells the cause; what is too much for the log is a number in it.
+    let mut told = vec![["refused", "cause="]];
+    if rows.iter().any(|(_, status)| matches!(status, 501 | 505)) {
+        told.push(["limit reached", "limit=malformed_request"]);
+    }
+    for [what, fact] in told {
+        assert!(stage.gateway.wait_log_all(&["[WARN]", what, fact]).is_error);
+    }
 }
 
 #[track_caller]
