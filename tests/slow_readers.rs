@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use process::{eventually, resident_kib, write_until_stuck};
 use serde_json::{Value, json};
 use support::{BUFFERED, Backend, Builder, Client, Gateway, OK, assert_error, assert_ok};
-use support::{open_stream, post_send, send_close, send_data};
+use support::{open_narrow, open_stream, post_send, send_close, send_data, send_request};
 
 /// Small buffers on both sides, so that little data is a lot.
 fn narrow(backend: &Backend) -> Builder {
@@ -19,17 +19,8 @@ fn narrow(backend: &Backend) -> Builder {
         .env("SEND_BUFFER_BYTES", "4096")
 }
 
-/// An open stream whose client has a small receive buffer and reads nothing behind the head.
-fn open_narrow(gateway: &Gateway, backend: &Backend, path: &str) -> (Client, String) {
-    let mut client = Client::with_receive_buffer(gateway.port(), 2048);
-    client.get(path);
-    let callback = backend.next_connect_of(path);
-    if !callback.is_answered() {
-        callback.answer(200, "");
-    }
-    assert_eq!(client.read_head().status, 200);
-    (client, callback.token())
-}
+/// Bytes of a receive buffer that takes little in advance.
+const LITTLE: usize = 2048;
 
 fn event(token: &str, data: &str) -> Value {
     json!({"token": token, "event": {"data": data}})
@@ -74,7 +65,7 @@ fn assert_dropped(
 fn a_full_queue_drops_its_stream_and_no_other() {
     let backend = Backend::start();
     let gateway = narrow(&backend).env("MAX_UNSENT_BYTES", "16384").start();
-    let (mut slow, token) = open_narrow(&gateway, &backend, "/slow");
+    let (mut slow, token) = open_narrow(&gateway, &backend, "/slow", LITTLE);
     let (mut other, other_token) = open_stream(&gateway, &backend, "/other");
     let (taken, response) = fill(&gateway, &token, &"x".repeat(1000));
     assert_error(&response, 500, "WRITE_FAILED");
@@ -93,7 +84,7 @@ fn one_event_larger_than_the_limit_is_taken_by_an_empty_queue() {
     let backend = Backend::start();
     let gateway = narrow(&backend).env("MAX_UNSENT_BYTES", "1024").start();
     let big = "x".repeat(1_000_000);
-    let (mut stream, token) = open_narrow(&gateway, &backend, "/s");
+    let (mut stream, token) = open_narrow(&gateway, &backend, "/s", LITTLE);
     // Again and again, as long as the reader empties the queue in between.
     for round in 0..3 {
         assert_ok(&send_data(&gateway, &token, &big), OK);
@@ -119,7 +110,7 @@ fn the_kernels_send_buffer_is_part_of_the_bound() {
             .env("MAX_UNSENT_BYTES", "1024")
             .env("SEND_BUFFER_BYTES", send_buffer)
             .start();
-        let (_client, token) = open_narrow(&gateway, &backend, "/s");
+        let (_client, token) = open_narrow(&gateway, &backend, "/s", LITTLE);
         let (events, _) = fill(&gateway, &token, &"x".repeat(900));
         assert_eq!(backend.next_disconnect_of(&token).reason(), "error");
         events * 900
@@ -134,7 +125,7 @@ fn the_kernels_send_buffer_is_part_of_the_bound() {
 fn a_reader_that_catches_up_loses_nothing() {
     let backend = Backend::accepting();
     let gateway = narrow(&backend).env("MAX_UNSENT_BYTES", "65536").start();
-    let (mut stream, token) = open_narrow(&gateway, &backend, "/s");
+    let (mut stream, token) = open_narrow(&gateway, &backend, "/s", LITTLE);
     let mut publisher = gateway.connect();
     let mut read = 0;
     for number in 0..400 {
@@ -156,8 +147,8 @@ fn a_reader_that_catches_up_loses_nothing() {
 fn what_streams_may_hold_together_is_bounded() {
     let backend = Backend::start();
     let gateway = narrow(&backend).env("MAX_HELD_BYTES", "65536").start();
-    let (mut first, first_token) = open_narrow(&gateway, &backend, "/1");
-    let (mut second, second_token) = open_narrow(&gateway, &backend, "/2");
+    let (mut first, first_token) = open_narrow(&gateway, &backend, "/1", LITTLE);
+    let (mut second, second_token) = open_narrow(&gateway, &backend, "/2", LITTLE);
     let (mut idle, idle_token) = open_stream(&gateway, &backend, "/idle");
     // The first takes more than half of the total, in one event that its empty queue must take.
     assert_ok(&send_data(&gateway, &first_token, &"x".repeat(30_000)), OK);
@@ -243,7 +234,7 @@ fn a_full_window_takes_a_close() {
 
 // ---- time ----
 
-/// One gateway for a stream, and one for each of the kernel's and the loop's own clock.
+/// Two gateways: at one the loop's own clock ends a stream, at the other the kernel's.
 #[test]
 fn unsent_bytes_without_progress_are_waited_for_so_long() {
     let backend = Backend::accepting();
@@ -252,7 +243,7 @@ fn unsent_bytes_without_progress_are_waited_for_so_long() {
     let vanishing = narrow(&backend).env("PEER_TIMEOUT_SECONDS", "1").start();
     let start = Instant::now();
     let slow = |gateway| {
-        let (client, token) = open_narrow(gateway, &backend, "/slow");
+        let (client, token) = open_narrow(gateway, &backend, "/slow", LITTLE);
         assert_ok(&send_data(gateway, &token, &"x".repeat(100_000)), OK);
         (client, token)
     };
@@ -260,7 +251,7 @@ fn unsent_bytes_without_progress_are_waited_for_so_long() {
     let (_vanished, vanished_token) = slow(&vanishing);
     let (mut other, other_token) = open_stream(&stalling, &backend, "/other");
     // A publisher that does not read its answers is a slow reader, too.
-    let mut publisher = Client::with_receive_buffer(stalling.port(), 2048);
+    let mut publisher = Client::with_receive_buffer(stalling.port(), LITTLE);
     let unknown = "POST /x HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2000);
     write_until_stuck(
         publisher.stream(),
@@ -333,19 +324,13 @@ fn a_publisher_that_does_not_read_is_not_read_and_loses_nothing() {
     let (mut stream, token) = open_stream(&gateway, &backend, "/s");
     // Every hundredth request is an event, the others are answered 404 and tell which they are.
     let filler = "x".repeat(100);
-    let mut requests = Vec::new();
+    let mut requests = String::new();
     for number in 0..REQUESTS {
         let body = match number % 100 {
             0 => event(&token, &number.to_string()).to_string(),
             _ => json!({"token": filler}).to_string(),
         };
-        let length = body.len();
-        requests.extend_from_slice(
-            format!(
-                "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}"
-            )
-            .as_bytes(),
-        );
+        requests += &send_request(&body);
     }
     let before = resident_kib(gateway.pid());
     let mut publisher = Client::with_receive_buffer(gateway.port(), 4096);
@@ -354,10 +339,12 @@ fn a_publisher_that_does_not_read_is_not_read_and_loses_nothing() {
         .set_send_buffer_size(64 * 1024)
         .expect("an option");
     // Half a second without a byte taken: it is not slow, it has stopped.
-    let taken = write_until_stuck(&socket, &requests, Duration::from_millis(500));
+    let taken = write_until_stuck(&socket, requests.as_bytes(), Duration::from_millis(500));
     assert!(taken < requests.len() / 2, "{taken} of {}", requests.len());
     let grown = resident_kib(gateway.pid()).saturating_sub(before);
     assert!(grown < 4096, "{grown} KiB for unread answers");
+    let line = gateway.wait_log_all(&["[WARN]", "limit=MAX_UNREAD_ANSWER_BYTES"]);
+    assert!(line.is_error);
     // Nobody else is held up.
     assert_ok(&send_data(&gateway, &token, "other"), OK);
     let rest = requests.split_off(taken);
@@ -366,7 +353,7 @@ fn a_publisher_that_does_not_read_is_not_read_and_loses_nothing() {
         socket
             .set_write_timeout(Some(support::PATIENCE))
             .expect("a time-out");
-        (&socket).write_all(&rest).expect("it goes on");
+        (&socket).write_all(rest.as_bytes()).expect("it goes on");
     });
     for number in 0..REQUESTS {
         let response = publisher.read_response();
@@ -395,7 +382,7 @@ fn a_publisher_that_half_closes_behind_unread_answers_gets_them_all() {
         .start();
     // Also where the gateway closes behind the last answer by itself.
     for last in ["", "Connection: close\r\n"] {
-        let mut publisher = Client::with_receive_buffer(gateway.port(), 2048);
+        let mut publisher = Client::with_receive_buffer(gateway.port(), LITTLE);
         let requests = "POST /x HTTP/1.1\r\nHost: h\r\n\r\n".repeat(999);
         publisher.send(format!(
             "{requests}POST /x HTTP/1.1\r\nHost: h\r\n{last}\r\n"
