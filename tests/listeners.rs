@@ -5,11 +5,12 @@ mod process;
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use serde_json::json;
 use ssegateway::config::{Default, SETTINGS};
-use support::{Backend, Client, Gateway, OK, Port, assert_error, assert_ok, open_stream};
+use support::{Backend, Client, Gateway, OK, Port, assert_error, assert_ok, assert_refused};
+use support::{assert_served, open_stream, program};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -19,38 +20,20 @@ fn is_served(ip: IpAddr, port: u16) -> bool {
         return false;
     }
     let mut client = Client::to((ip, port).into());
-    client.get("/healthz");
-    assert_ok(&client.read_response(), OK);
+    assert_served(&mut client);
     true
 }
 
-/// The command with these settings and nothing else.
-fn program(settings: &[(&str, &str)], flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ssegateway"));
-    command
-        .env_clear()
-        .envs(settings.iter().copied())
-        .args(flags)
-        .stdin(Stdio::null());
-    command
-}
-
-/// Nothing on standard output, one line that holds these parts on standard error, this code.
-#[track_caller]
-fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
-    let line = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{line}");
-    assert_eq!(output.stdout, b"", "{line}");
-    assert_eq!(line.lines().count(), 1, "{line}");
-    for part in parts {
-        assert!(line.contains(part), "{part} in {line}");
-    }
+/// Not every host has IPv6; what is for it cannot be tried there.
+fn has_v6() -> bool {
+    TcpListener::bind((V6, 0)).is_ok()
 }
 
 // ---- listeners ----
 
 #[test]
 fn the_host_narrows_where_it_listens() {
+    let has_v6 = has_v6();
     let table = [
         (None, true, true),
         (Some(""), true, true),
@@ -61,13 +44,16 @@ fn the_host_narrows_where_it_listens() {
         (Some("::"), true, true),
     ];
     for (host, v4, v6) in table {
+        if !v4 && !has_v6 {
+            continue;
+        }
         let mut builder = Gateway::builder();
         if let Some(host) = host {
             builder = builder.env("HOST", host);
         }
         let gateway = builder.start();
         let served = (is_served(V4, gateway.port()), is_served(V6, gateway.port()));
-        assert_eq!(served, (v4, v6), "{host:?}");
+        assert_eq!(served, (v4, v6 && has_v6), "{host:?}");
     }
 }
 
@@ -77,13 +63,13 @@ fn a_name_is_listened_on_at_its_addresses() {
     let mut client = TcpStream::connect(("localhost", gateway.port()))
         .map(|s| Client::to(s.peer_addr().expect("an address")))
         .expect("a connection");
-    client.get("/healthz");
-    assert_ok(&client.read_response(), OK);
+    assert_served(&mut client);
 }
 
 #[test]
 fn sends_have_a_listener_of_their_own() {
-    for ip in [V4, V6] {
+    let has_v6 = has_v6();
+    for ip in [V4, V6].into_iter().filter(|ip| ip.is_ipv4() || has_v6) {
         let backend = Backend::accepting();
         let port = Port::reserve();
         let internal: SocketAddr = (ip, port.number()).into();
@@ -111,8 +97,7 @@ fn sends_have_a_listener_of_their_own() {
         assert_eq!(response.status(), 405);
         assert_eq!(response.head.value("allow"), Some("POST"));
         for client in [&mut public, &mut own] {
-            client.get("/healthz");
-            assert_ok(&client.read_response(), OK);
+            assert_served(client);
             client.get("/readyz");
             assert_eq!(client.read_response().status(), 200);
         }
@@ -161,6 +146,9 @@ fn addresses_that_cannot_be_had() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let taken = listener.local_addr().expect("an address");
     let (port, at) = (taken.port().to_string(), taken.to_string());
+    // On all interfaces it is taken as well.
+    let output = program(&[("PORT", &*port)], &[]).output();
+    assert_refused(&output.expect("a program"), 1, &["PORT", &port]);
     let reserved = Port::reserve();
     let free = reserved.number().to_string();
     let settings = [("PORT", &*port), ("HOST", "127.0.0.1")];
@@ -312,5 +300,36 @@ fn help_lists_every_setting_with_its_default() {
     ] {
         let line = format!("[env: {name}] [default: {default}]");
         assert!(text.contains(&line), "{line}");
+    }
+}
+
+/// For each setting a row of a table holds its name and its default; one row may hold several.
+#[test]
+fn the_readme_has_a_line_for_each_setting() {
+    let cells = |row: &'static str| -> Vec<&'static str> { row.split(" | ").collect() };
+    let rows: Vec<_> = include_str!("../README.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| "))
+        .map(cells)
+        .collect();
+    for setting in SETTINGS {
+        let name = format!("`{}`", setting.name);
+        let mut places = rows.iter().filter_map(|row| {
+            let names: Vec<_> = row[0].split(", ").collect();
+            let at = names.iter().position(|own| *own == name)?;
+            Some(match names.len() {
+                1 => row[1],
+                _ => row[1].split(", ").nth(at).unwrap_or_default(),
+            })
+        });
+        let shown = places
+            .next()
+            .unwrap_or_else(|| panic!("no line for {name}"));
+        assert_eq!(places.next(), None, "{name} stands twice");
+        match setting.default {
+            Default::Is(default) => assert_eq!(shown.trim_matches('`'), default, "{name}"),
+            // Words for people, which may be fewer there.
+            Default::Unset(words) => assert!(shown == "unset" || shown == words, "{name}: {shown}"),
+        }
     }
 }
