@@ -3,7 +3,11 @@
 //!
 //! All traffic stays within the two, whose addresses are therefore the same in every run.
 
+// Each test crate uses the part that it needs.
+#![allow(dead_code)]
+
 use std::env;
+use std::fs;
 use std::io::Read;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::Arc;
@@ -38,6 +42,14 @@ pub(crate) fn within(name: &str, body: fn(&Far)) {
         .status()
         .expect("ip runs");
     assert!(status.success(), "{name}: {status}");
+}
+
+/// Within a namespace: from now on it has no IPv6.
+pub(crate) fn disable_ipv6() {
+    for interfaces in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{interfaces}/disable_ipv6");
+        fs::write(&path, "1").expect(&path);
+    }
 }
 
 #[track_caller]
