@@ -1,12 +1,14 @@
 //! What slow readers cost (contract, section 6): memory within the limit of one stream, and nobody
 //! else's time.
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use process::proportional_kib;
 use serde_json::json;
 use support::{Backend, Client, Gateway, OK, assert_error, assert_ok};
 use support::{open_narrow, open_stream, send_data};
@@ -20,15 +22,6 @@ const EVENT: usize = 64 * 1024;
 /// Of a send with its event's arrival. Who waited for the reader that never reads would wait for
 /// its stall time-out, 30 s; what is shorter is the host's business.
 const LATENCY: Duration = Duration::from_secs(5);
-
-/// Proportional set size in KiB.
-fn pss(gateway: &Gateway) -> usize {
-    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", gateway.pid()));
-    let text = text.expect("a process");
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.expect("a number")
-}
 
 fn command(token: &str, at: usize) -> Vec<u8> {
     let data = format!("{at} {}", "x".repeat(EVENT));
@@ -56,7 +49,7 @@ fn offer(gateway: &Gateway, token: &str) -> (usize, usize) {
             _ => assert_error(&response, 404, "TOKEN_NOT_FOUND"),
         }
         if at % 16 == 0 {
-            most = most.max(pss(gateway));
+            most = most.max(proportional_kib(gateway.pid()));
         }
     }
     (taken, most)
@@ -89,7 +82,7 @@ fn a_reader_that_never_reads_costs_its_limit_and_nobody_else() {
     let gateway = Gateway::of(&backend);
     let (client, token) = open_narrow(&gateway, &backend, "/never", LITTLE);
     let (mut other, other_token) = open_stream(&gateway, &backend, "/other");
-    let start = pss(&gateway);
+    let start = proportional_kib(gateway.pid());
     let longest = thread::scope(|scope| {
         let offering = scope.spawn(|| offer(&gateway, &token));
         let longest = longest_turn(&gateway, &mut other, &other_token, || {
@@ -124,7 +117,7 @@ fn a_reader_that_reads_slowly_gets_everything() {
     let backend = Backend::start();
     let gateway = Gateway::of(&backend);
     let (mut client, token) = open_narrow(&gateway, &backend, "/slow", LITTLE);
-    let start = pss(&gateway);
+    let start = proportional_kib(gateway.pid());
     // It never lags further than this behind what was sent, three quarters of the limit.
     let lag = 3 * 1024 * 1024 / EVENT;
     let mut publisher = gateway.connect();
@@ -135,7 +128,7 @@ fn a_reader_that_reads_slowly_gets_everything() {
             assert_ok(&publisher.read_response(), OK);
             sent += 1;
         }
-        most = most.max(pss(&gateway));
+        most = most.max(proportional_kib(gateway.pid()));
         let event = client.next_event();
         let head = format!("data: {at} xx");
         assert!(event.starts_with(&head), "{:?}", &event[..20]);

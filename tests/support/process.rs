@@ -156,13 +156,21 @@ pub fn cpu_ticks(pid: u32) -> u64 {
 }
 
 /// Memory of a process that is in RAM, in KiB.
-pub fn resident_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let digits = line
-        .and_then(|line| line.split_whitespace().next())
-        .unwrap_or("");
-    digits.parse().expect("a number")
+pub fn resident_kib(pid: u32) -> usize {
+    fact(pid, "status", "VmRSS:")
+}
+
+/// The same, with what it shares with others in proportion (proportional set size).
+pub fn proportional_kib(pid: u32) -> usize {
+    fact(pid, "smaps_rollup", "Pss:")
+}
+
+/// The number behind `key` in a file that the kernel keeps for a process.
+fn fact(pid: u32, file: &str, key: &str) -> usize {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).expect("a process");
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.expect("a number")
 }
 
 /// Writes `bytes` until all are taken or none was for `silence`; the number that was taken.
