@@ -235,11 +235,7 @@ fn the_law_holds_in_a_crowd() {
             callback.answer(200, "");
         }
     });
-    // The backend takes its time, and no connect is to be given up for it.
-    let mut gateway = Gateway::builder()
-        .backend(&backend)
-        .env("CONNECT_TIMEOUT_SECONDS", "60")
-        .start();
+    let mut gateway = Gateway::unhurried(&backend);
     let hanging: Vec<_> = (0..HANGING)
         .map(|at| {
             let path = format!("/hanging/{at}");

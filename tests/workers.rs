@@ -56,19 +56,10 @@ fn connections_to_the_backend_are_used_again_within_their_idle_time() {
 
 // ---- lanes ----
 
-/// Default settings, but time enough for every connect: it is not what is looked at.
-fn unhurried(backend: &Backend) -> Gateway {
-    Gateway::builder()
-        .backend(backend)
-        .env("CONNECT_TIMEOUT_SECONDS", "60")
-        .env("DISCONNECT_TIMEOUT_SECONDS", "60")
-        .start()
-}
-
 #[test]
 fn at_most_so_many_callbacks_at_once_and_the_rest_waits_its_turn() {
     let backend = Backend::start();
-    let gateway = unhurried(&backend);
+    let gateway = Gateway::unhurried(&backend);
     let mut clients: Vec<Client> = (0..100).map(|n| gateway.get(&format!("/{n}"))).collect();
     let mut under_way: Vec<Callback> = (0..64).map(|_| backend.next_connect()).collect();
     // All clients are known to the gateway, and the lane is full: nobody else is asked for.
@@ -314,10 +305,7 @@ fn two_thousand_connects_at_once_to_a_slow_backend() {
         }
         callback.answer(200, "");
     });
-    let gateway = Gateway::builder()
-        .backend(&backend)
-        .env("CONNECT_TIMEOUT_SECONDS", "60")
-        .start();
+    let gateway = Gateway::unhurried(&backend);
     let (streams, _) = open_many(&gateway, 2000);
     let opened = streams.iter().filter(|(_, status)| *status == 200).count();
     assert_eq!(opened, 2000);
@@ -384,7 +372,7 @@ fn the_books_are_balanced_after_a_storm() {
         };
         callback.answer(status, "");
     });
-    let gateway = unhurried(&backend);
+    let gateway = Gateway::unhurried(&backend);
     thread::scope(|scope| {
         for worker in 0..4 {
             let (gateway, backend) = (&gateway, &backend);

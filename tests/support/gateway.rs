@@ -146,6 +146,15 @@ impl Gateway {
         Gateway::builder().backend(backend).start()
     }
 
+    /// The same, but with time enough for every callback, for tests that look at something else.
+    pub fn unhurried(backend: &Backend) -> Gateway {
+        Gateway::builder()
+            .backend(backend)
+            .env("CONNECT_TIMEOUT_SECONDS", "60")
+            .env("DISCONNECT_TIMEOUT_SECONDS", "60")
+            .start()
+    }
+
     pub fn port(&self) -> u16 {
         self.port.number()
     }
