@@ -9,6 +9,7 @@ mod support;
 
 use std::fs;
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use process::{Process, cpu_ticks, descriptors, eventually, next_descriptor};
 use rlimit::Resource;
@@ -18,6 +19,9 @@ use support::{send_close, send_data};
 
 /// Ticks of 10 ms that a second without work may cost at most, on a machine that is slow.
 const IDLE_TICKS: u64 = 25;
+
+/// Sooner than any connection that lingers is given up.
+const AT_ONCE: Duration = Duration::from_millis(1500);
 
 /// Processor time that the process uses between two heartbeats, one second.
 fn ticks_of_a_second(pid: u32, stream: &mut Client) -> u64 {
@@ -79,6 +83,60 @@ fn a_full_house_pauses_accepting_and_recovers() {
     assert_ok(&waiting.read_response(), OK);
     assert_ok(&gateway.post(&json!({"token": token, "close": true})), OK);
     backend.assert_balanced();
+}
+
+/// Clients that were refused and do not close their side cost a full house nothing: a connection
+/// that is only waited for to go gives its descriptor to the next one at once, not when its two
+/// seconds are over.
+#[test]
+fn a_full_house_does_not_wait_for_those_it_has_refused() {
+    let backend = Backend::accepting();
+    let gateway = Process::start("ulimit -n 64; exec \"$0\"", &backend, &[]);
+    let mut streams = Vec::new();
+    loop {
+        let mut client = gateway.get("/s");
+        match client.read_head().status {
+            200 => streams.push(client),
+            _ => break,
+        }
+    }
+    // All of them wait when the gateway looks, so that the house is full before one is refused.
+    gateway.signal("STOP");
+    let mut refused: Vec<Client> = (0..20).map(|_| gateway.get("/s")).collect();
+    let mut health = gateway.get("/healthz");
+    let start = Instant::now();
+    gateway.signal("CONT");
+    for client in &mut refused {
+        assert_eq!(client.read_head().status, 503);
+    }
+    assert_ok(&health.read_response(), OK);
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+    drop((streams, refused));
+    backend.assert_balanced();
+}
+
+/// As many connections as there may be come and go: every one of them may find the last
+/// descriptor taken, and the log says so now and then.
+#[test]
+fn pauses_of_accepting_are_told_at_a_bounded_rate() {
+    let backend = Backend::accepting();
+    let settings = [("HEARTBEAT_INTERVAL_SECONDS", "1")];
+    let mut gateway = Process::start("ulimit -n 16; exec \"$0\"", &backend, &settings);
+    let (_stream, _) = gateway.open_stream(&backend, "/s");
+    let start = Instant::now();
+    for _ in 0..100 {
+        let crowd: Vec<TcpStream> = (0..6)
+            .map(|_| TcpStream::connect(("127.0.0.1", gateway.port())).expect("the queue"))
+            .collect();
+        drop(crowd);
+    }
+    assert_served(&mut gateway.connect());
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success());
+    let log = gateway.rest_of_stderr();
+    let told = log.matches("accepting pauses").count();
+    let most = 20 * (start.elapsed().as_secs() as usize + 1);
+    assert!((1..=most).contains(&told), "{told} times, not {most}");
 }
 
 /// The limit is lowered behind the gateway's back, so that its own reckoning is wrong.

@@ -439,6 +439,23 @@ fn forms_of_good_requests() {
     assert_error(&client.read_response(), 403, "BACKEND_FORBIDDEN");
 }
 
+/// The kernel hands out no byte behind an urgent one in the same read, and announces it once: all is
+/// there before the gateway looks. The urgent byte itself is none of the stream (RFC 6093).
+#[test]
+fn an_urgent_byte_does_not_hide_what_follows_it() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    let mut client = gateway.connect();
+    assert_served(&mut client);
+    gateway.signal("STOP");
+    client.send("GET /healthz HTTP/1.1\r\nHo");
+    let urgent = socket2::SockRef::from(client.stream()).send_out_of_band(b"!");
+    assert_eq!(urgent.expect("a write"), 1);
+    client.send("st: x\r\n\r\n");
+    gateway.signal("CONT");
+    assert_ok(&client.read_response(), OK);
+}
+
 /// Two connections whose requests arrive byte by byte, in turns, and a third one that is whole.
 #[test]
 fn slow_requests_do_not_hold_up_each_other() {

@@ -60,8 +60,12 @@ impl Process {
         self.child.id()
     }
 
+    pub fn connect(&self) -> Client {
+        Client::connect(self.port())
+    }
+
     pub fn get(&self, path: &str) -> Client {
-        let mut client = Client::connect(self.port());
+        let mut client = self.connect();
         client.get(path);
         client
     }
@@ -75,7 +79,7 @@ impl Process {
     }
 
     pub fn post(&self, command: &Value) -> Response {
-        let mut client = Client::connect(self.port());
+        let mut client = self.connect();
         client.post(command.to_string().as_bytes());
         client.read_response()
     }
@@ -94,12 +98,13 @@ impl Process {
         status.expect("an exit status")
     }
 
-    /// Everything that standard output still holds, up to its end; the process must be gone.
+    /// Everything that an output still holds, up to its end; the process must be gone.
     pub fn rest_of_stdout(&mut self) -> String {
-        let mut bytes = Vec::new();
-        let pipe = self.stdout.as_mut().expect("a pipe");
-        pipe.read_to_end(&mut bytes).expect("a pipe");
-        String::from_utf8_lossy(&bytes).into_owned()
+        rest(self.stdout.as_mut().expect("a pipe"))
+    }
+
+    pub fn rest_of_stderr(&mut self) -> String {
+        rest(self.stderr.as_mut().expect("a pipe"))
     }
 }
 
@@ -118,6 +123,12 @@ pub fn read_line(pipe: &mut impl Read) -> String {
         line.push(byte[0]);
     }
     String::from_utf8_lossy(&line).into_owned()
+}
+
+fn rest(pipe: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    pipe.read_to_end(&mut bytes).expect("a pipe");
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Waits for what only asking the kernel again and again can tell.
