@@ -52,7 +52,8 @@ fn expect_lost(gateway: &Gateway, backend: &Backend, token: &str, start: Instant
     // One second less: the last sign of life may have been that much before the cut.
     assert!(elapsed > PEER_TIMEOUT - SECOND, "{elapsed:?}");
     assert!(elapsed < LATEST, "{elapsed:?}");
-    gateway.wait_log_all(&["[WARN]", token, "reason=error"]);
+    let limit = "limit=PEER_TIMEOUT_SECONDS";
+    gateway.wait_log_all(&["[WARN]", token, "reason=error", limit]);
     assert_error(&send_data(gateway, token, "x"), 404, "TOKEN_NOT_FOUND");
 }
 

@@ -51,9 +51,11 @@ pub(super) enum Limit {
     ConnectQueue,
     /// Connections, which the descriptor limit bounds.
     Descriptors,
+    /// Sent bytes, or probes, that stay unacknowledged.
+    Peer,
 }
 
-const LIMITS: usize = Limit::Descriptors as usize + 1;
+const LIMITS: usize = Limit::Peer as usize + 1;
 
 impl Limit {
     fn name(self) -> &'static str {
@@ -72,6 +74,7 @@ impl Limit {
             Limit::Streams => "MAX_STREAMS",
             Limit::ConnectQueue => "CONNECT_QUEUE",
             Limit::Descriptors => "descriptors",
+            Limit::Peer => "PEER_TIMEOUT_SECONDS",
         }
     }
 }
@@ -374,6 +377,7 @@ const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::Streams,
     Limit::ConnectQueue,
     Limit::Descriptors,
+    Limit::Peer,
 ];
 
 #[cfg(test)]

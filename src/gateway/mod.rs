@@ -33,7 +33,7 @@ use crate::wheel::{Tick, Wheel};
 pub use conn::Scope;
 use conn::{Conn, PendingSend, State};
 use facts::Fields;
-use journal::Journal;
+use journal::{Journal, Limit};
 use lifecycle::Owed;
 use memory::Thrift;
 use tokens::TokenIndex;
@@ -246,12 +246,13 @@ impl<S> Gateway<S> {
         let Some(conn) = self.conn(id) else {
             return;
         };
-        let reason = match how {
-            Broken::Reset => Reason::ClientClosed,
-            Broken::WriteFailed | Broken::Vanished => Reason::Error,
+        let (reason, limit) = match how {
+            Broken::Reset => (Reason::ClientClosed, None),
+            Broken::WriteFailed => (Reason::Error, None),
+            Broken::Vanished => (Reason::Error, Some(Limit::Peer)),
         };
         match conn.state {
-            State::Streaming(_) => self.end_stream(id, reason, None, now),
+            State::Streaming(_) => self.end_stream(id, reason, limit, now),
             State::AwaitingCallback(_) => self.leave_callback(id, reason),
             _ => self.close(id),
         }
