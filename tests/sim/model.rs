@@ -1,6 +1,8 @@
 //! What is known of each token, and whether answers and callbacks fit it.
 
-use ssegateway::callback::{JobId, Reason};
+use ssegateway::callback::{Job, JobId, Reason};
+use ssegateway::sse::CHUNK_OVERHEAD;
+use ssegateway::time::Time;
 use uuid::Uuid;
 
 use super::oracles::event_stream::{self, Dispatched};
@@ -22,6 +24,12 @@ pub(crate) struct Token {
     pub(crate) job: JobId,
     /// The client, if it is one whose answers are looked at.
     pub(crate) peer: Option<usize>,
+    /// The place of its request among those of this client.
+    pub(crate) asked: usize,
+    /// When the client gets its 504.
+    pub(crate) expires: Time,
+    /// What the client is to be told, once that is known.
+    expected: Option<(u16, &'static str)>,
     pub(crate) life: Life,
     /// Its life when the step began.
     pub(crate) was: Life,
@@ -44,14 +52,20 @@ pub(crate) struct Token {
     pub(crate) unsure: Vec<Dispatched>,
     /// Such a publisher asked for a close.
     pub(crate) is_close_unsure: bool,
+    /// Events that were refused in this step, because the window was full.
+    refused: Vec<Dispatched>,
 }
 
 impl Token {
-    pub(crate) fn new(uuid: Uuid, job: JobId, peer: Option<usize>) -> Token {
+    /// `asked`: the client and the place of its request.
+    pub(crate) fn new(job: &Job, expires: Time, asked: Option<(usize, usize)>) -> Token {
         Token {
-            uuid,
-            job,
-            peer,
+            uuid: job.token,
+            job: job.id,
+            peer: asked.map(|(peer, _)| peer),
+            asked: asked.map_or(0, |(_, number)| number),
+            expires,
+            expected: None,
             life: Life::Window,
             was: Life::Window,
             is_owed: true,
@@ -64,12 +78,19 @@ impl Token {
             is_close_buffered: false,
             unsure: Vec::new(),
             is_close_unsure: false,
+            refused: Vec::new(),
         }
+    }
+
+    /// The client is to be told this, unless it has been told already.
+    pub(crate) fn expect(&mut self, status: u16, code: &'static str) {
+        self.expected.get_or_insert((status, code));
     }
 
     pub(crate) fn begin_step(&mut self) {
         self.was = self.life;
         self.known = self.events.len();
+        self.refused.clear();
     }
 
     /// The client or the backend ended it; only the first reason counts.
@@ -146,8 +167,19 @@ impl Token {
         self.given += 1;
     }
 
+    /// Whether the window could not take what it refused; publishers that were served in one step
+    /// have no order that the model knows.
+    fn check_refused(&self, moment: &Moment) {
+        let window: usize = self.events.iter().chain(&self.unsure).map(size).sum();
+        for event in &self.refused {
+            let is_full = window > 0 && window + size(event) > moment.max_unsent;
+            assert!(is_full || moment.is_held_small, "not full: {self:?}");
+        }
+    }
+
     /// What must be true between steps.
-    pub(crate) fn check(&self) {
+    pub(crate) fn check(&self, moment: &Moment) {
+        self.check_refused(moment);
         if let Some(reason) = self.told {
             let cause = self.cause.unwrap_or(Reason::Error);
             let is_closed = self.is_close_unsure && reason == Reason::ServerClosed;
@@ -170,26 +202,53 @@ fn dispatched(name: &str, data: &str) -> Dispatched {
     }
 }
 
+/// At most how many bytes an event takes.
+fn size(event: &Dispatched) -> usize {
+    let lines = event
+        .data
+        .split('\n')
+        .map(|line| "data: \n".len() + line.len());
+    "event: \n\n".len() + event.name.len() + lines.sum::<usize>() + CHUNK_OVERHEAD
+}
+
+/// What else is true when an answer is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// A shutdown has begun, before or in this step.
+    pub(crate) is_draining: bool,
+    /// So few bytes may be held for all that anybody may meet that limit.
+    pub(crate) is_held_small: bool,
+    /// There are, or were when the step began, as many streams as there may be.
+    pub(crate) is_full: bool,
+    pub(crate) max_unsent: usize,
+}
+
 /// Checks an answer against its request and notes what a send came to. `is_whole`: the gateway had
-/// all of the request; `is_draining`: a shutdown has begun, before or in this step.
+/// all of the request; `stream`: the place of the token that the request has made.
 pub(crate) fn judge(
     answer: &Answer,
     what: &What,
     is_whole: bool,
-    is_draining: bool,
+    moment: &Moment,
+    stream: Option<usize>,
     tokens: &mut [Token],
 ) {
     let short = (answer.status, code(&answer.body));
-    let early = [(408, "REQUEST_TIMEOUT"), (503, "OVERLOADED")];
-    if early.contains(&short) && answer.is_last {
-        assert!(!is_whole || short.0 == 503, "{short:?} to a whole request");
+    if short == (408, "REQUEST_TIMEOUT") && answer.is_last {
+        assert!(!is_whole, "{short:?} to a whole request");
+        return;
+    }
+    let is_stream = matches!(what, What::Stream { .. });
+    if short == (503, "OVERLOADED") && answer.is_last && stream.is_none() {
+        let is_reason = moment.is_held_small || is_stream && moment.is_full;
+        assert!(is_reason, "no limit was reached: {answer:?} to {what:?}");
         return;
     }
     let fits = match what {
         What::Health => short == (200, "ok"),
         What::Ready => {
             short
-                == if is_draining {
+                == if moment.is_draining {
                     (503, "not_ready")
                 } else {
                     (200, "ready")
@@ -199,7 +258,10 @@ pub(crate) fn judge(
         What::NotAllowed => short == (405, "METHOD_NOT_ALLOWED"),
         What::BadCommand => answer.status == 400 && short.1.starts_with("INVALID_"),
         What::Malformed => short == (400, "BAD_REQUEST") && answer.is_last,
-        What::Stream { .. } => answer.status == 200 || answer.status >= 300,
+        What::Stream { .. } => match stream {
+            Some(token) => Some(short) == tokens[token].expected,
+            None => short == (503, "SHUTTING_DOWN") && moment.is_draining,
+        },
         What::Send {
             token,
             event,
@@ -237,13 +299,17 @@ fn judge_send(
             token.take_perhaps(event, false);
             was == Life::Open && life == Life::Over && event.is_some()
         }
-        (503, "BUFFER_FULL") => was == Life::Window && event.is_some(),
+        (503, "BUFFER_FULL") => {
+            let event = event.as_ref().map(|(name, data)| dispatched(name, data));
+            token.refused.extend(event);
+            was == Life::Window && !token.refused.is_empty()
+        }
         _ => false,
     }
 }
 
 /// The error's code, or the status word of an answer that is none.
-fn code(body: &str) -> &str {
+pub(crate) fn code(body: &str) -> &str {
     let key = if body.contains("\"code\":\"") {
         "\"code\":\""
     } else {

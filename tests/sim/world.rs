@@ -8,6 +8,7 @@ mod clients;
 #[path = "world/look.rs"]
 mod look;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
@@ -19,6 +20,9 @@ use ssegateway::wire::Directives;
 use super::choices::Choices;
 use super::model::{Life, Token};
 use super::peer::{Peer, Takes, What};
+
+/// How often what happened.
+pub(crate) type Happened = BTreeMap<String, u64>;
 
 pub(crate) struct World<C> {
     pub(crate) choices: C,
@@ -32,6 +36,10 @@ pub(crate) struct World<C> {
     spent: Vec<Job>,
     is_draining: bool,
     is_held_small: bool,
+    max_unsent: usize,
+    max_discarded: usize,
+    max_streams: usize,
+    happened: Happened,
     /// Nothing is taken and every callback fails from now on.
     is_ending: bool,
     serial: u32,
@@ -49,6 +57,8 @@ impl<C: Choices> World<C> {
             ..default.clone()
         };
         let is_held_small = limits.max_held < default.max_held;
+        let (max_unsent, max_discarded) = (limits.max_unsent, limits.max_discarded);
+        let max_streams = limits.max_streams;
         let heartbeat = Duration::from_secs(*choices.pick(&[1, 15, 40]));
         World {
             gw: Gateway::new(Settings {
@@ -64,12 +74,17 @@ impl<C: Choices> World<C> {
             spent: Vec::new(),
             is_draining: false,
             is_held_small,
+            max_unsent,
+            max_discarded,
+            max_streams,
+            happened: Happened::new(),
             is_ending: false,
             serial: 0,
         }
     }
 
-    pub(crate) fn run(&mut self, actions: usize) {
+    /// Gives what happened on the way.
+    pub(crate) fn run(mut self, actions: usize) -> Happened {
         for _ in 0..actions {
             if self.choices.is_spent() {
                 break;
@@ -77,6 +92,11 @@ impl<C: Choices> World<C> {
             self.act();
         }
         self.end();
+        self.happened
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        *self.happened.entry(what.into()).or_default() += 1;
     }
 
     fn act(&mut self) {
@@ -93,6 +113,7 @@ impl<C: Choices> World<C> {
             61..=62 => self.noise(),
             _ if self.choices.one_in(8) => {
                 self.is_draining = true;
+                self.note("shutdown");
                 self.tokens
                     .iter_mut()
                     .for_each(|t| t.end(Reason::ServerClosed));
@@ -172,21 +193,26 @@ impl<C: Choices> World<C> {
         match job.action {
             Action::Connect { expires } => {
                 assert_eq!(expires, self.now + Duration::from_secs(5));
-                let peer = self.client_of(&job.request.json());
-                self.tokens.push(Token::new(job.token, job.id, peer));
-                if let Some(at) = peer {
+                let asked = self.client_of(&job.request.json());
+                self.tokens.push(Token::new(&job, expires, asked));
+                if let Some((at, _)) = asked {
                     self.peers[at].token = Some(self.tokens.len() - 1);
                 }
             }
             Action::Disconnect { reason } => {
-                let found = self.tokens.iter_mut().find(|token| token.uuid == job.token);
-                found.expect("a known token").tell(reason);
+                let found = self.tokens.iter().position(|t| t.uuid == job.token);
+                let at = found.expect("a known token");
+                if reason == Reason::Error && self.tokens[at].cause.is_none() {
+                    self.check_uncaused(at);
+                }
+                self.tokens[at].tell(reason);
             }
         }
         if self.is_ending || self.choices.one_in(20) {
             if let Action::Connect { .. } = job.action {
                 let token = self.token_of(job.id);
                 (token.is_owed, token.life) = (false, Life::Over);
+                token.expect(503, "OVERLOADED");
             }
             self.gw.result(result(&job, Outcome::QueueFull), self.now);
         } else {
@@ -195,7 +221,7 @@ impl<C: Choices> World<C> {
     }
 
     /// The client whose request this is, unless it is one that keeps to nothing.
-    fn client_of(&self, request: &[u8]) -> Option<usize> {
+    fn client_of(&self, request: &[u8]) -> Option<(usize, usize)> {
         let request: serde_json::Value = serde_json::from_slice(request).expect("JSON");
         let url = request["url"].as_str().expect("a url");
         let mut parts = url.strip_prefix("/s/")?.split('/');
@@ -206,14 +232,41 @@ impl<C: Choices> World<C> {
             matches!(what, What::Stream { .. }),
             "{url} was not asked for"
         );
-        Some(at)
+        Some((at, number))
+    }
+
+    /// A stream that ends by an error of which the model knows no cause has passed a limit.
+    fn check_uncaused(&self, token: usize) {
+        let token = &self.tokens[token];
+        let Some(peer) = token.peer.map(|at| &self.peers[at]) else {
+            return;
+        };
+        let is_behind = peer.given.len() > peer.taken;
+        let kept = peer.delivered - peer.asked[token.asked].end;
+        // Of the bytes held for all, an open stream has its unsent ones.
+        let is_over_held = self.is_held_small && token.was == Life::Window;
+        let is_dropped = is_behind || kept > self.max_discarded || is_over_held;
+        assert!(is_dropped, "no limit was passed: {token:?}");
     }
 
     fn withdraw(&mut self, job: JobId) {
         let is_given_back = self.choices.one_in(2);
-        let token = self.token_of(job);
+        let (now, is_draining) = (self.now, self.is_draining);
+        let found = self.tokens.iter().position(|token| token.job == job);
+        let at = found.expect("a callback's token");
+        let token = &mut self.tokens[at];
+        if token.cause.is_none() && now >= token.expires {
+            token.expect(504, "GATEWAY_TIMEOUT");
+        } else if is_draining && token.cause == Some(Reason::ServerClosed) {
+            token.expect(503, "SHUTTING_DOWN");
+        } else if token.cause.is_none() {
+            self.check_uncaused(at);
+        }
+        let token = &mut self.tokens[at];
+        // A full queue may have ended its life within the same step.
+        token.cause.get_or_insert(Reason::Error);
         token.life = Life::Over;
-        // A full queue may have given its result within the same step.
+        // Nor is a result that came with it owed any more.
         if is_given_back && token.is_owed {
             token.is_owed = false;
             self.jobs.retain(|other| other.id != job);

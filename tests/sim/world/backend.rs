@@ -37,8 +37,13 @@ impl<C: Choices> World<C> {
 
     pub(super) fn finish(&mut self, job: Job, outcome: Outcome) {
         if let Action::Connect { .. } = job.action {
+            if self.token_of(job.id).life == Life::Over && is_success(&outcome) {
+                self.note("orphan");
+            }
             let token = self.token_of(job.id);
             token.is_owed = false;
+            let (status, code) = told(&outcome);
+            token.expect(status, code);
             match &outcome {
                 Outcome::Answered {
                     status: 200..=299,
@@ -78,5 +83,25 @@ impl<C: Choices> World<C> {
     pub(super) fn token_of(&mut self, job: JobId) -> &mut Token {
         let found = self.tokens.iter_mut().find(|token| token.job == job);
         found.expect("a callback's token")
+    }
+}
+
+fn is_success(outcome: &Outcome) -> bool {
+    told(outcome).0 == 200
+}
+
+/// What a client that waits is told of an outcome (contract, section 2, step 4).
+fn told(outcome: &Outcome) -> (u16, &'static str) {
+    match outcome {
+        Outcome::Answered { status, .. } => match *status {
+            200..=299 => (200, ""),
+            401 => (401, "BACKEND_AUTH_FAILED"),
+            403 => (403, "BACKEND_FORBIDDEN"),
+            304 | 600.. | ..=199 => (502, "BACKEND_ERROR"),
+            other => (other, "BACKEND_ERROR"),
+        },
+        Outcome::TimedOut | Outcome::NeverSent => (504, "GATEWAY_TIMEOUT"),
+        Outcome::Failed(_) => (503, "BACKEND_UNAVAILABLE"),
+        Outcome::QueueFull => (503, "OVERLOADED"),
     }
 }

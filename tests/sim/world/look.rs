@@ -5,12 +5,24 @@ use std::time::Duration;
 use ssegateway::callback::{Action, Job, Reason};
 
 use super::super::choices::Choices;
-use super::super::model::{self, Life, Token};
-use super::super::peer::{Item, Reading, What};
+use super::super::model::{self, Life, Moment, Token};
+use super::super::peer::{Item, Reading, Takes, What};
 use super::World;
 
 impl<C: Choices> World<C> {
+    fn moment(&self) -> Moment {
+        let is_there = |token: &&Token| token.life != Life::Over || token.was != Life::Over;
+        let streams = self.tokens.iter().filter(is_there).count();
+        Moment {
+            is_draining: self.is_draining,
+            is_held_small: self.is_held_small,
+            is_full: streams >= self.max_streams,
+            max_unsent: self.max_unsent,
+        }
+    }
+
     pub(super) fn look(&mut self) {
+        let moment = self.moment();
         for at in 0..self.peers.len() {
             let peer = &mut self.peers[at];
             if peer.is_gone {
@@ -25,8 +37,16 @@ impl<C: Choices> World<C> {
             while let Some(answer) = self.peers[at].next_answer() {
                 let peer = &self.peers[at];
                 let is_whole = peer.whole() >= peer.answered;
-                let what = &peer.asked[peer.answered - 1].what;
-                model::judge(&answer, what, is_whole, self.is_draining, &mut self.tokens);
+                let number = peer.answered - 1;
+                let is_its = |token: &Token| token.peer == Some(at) && token.asked == number;
+                let stream = self.tokens.iter().position(is_its);
+                let what = &peer.asked[number].what;
+                let tokens = &mut self.tokens;
+                model::judge(&answer, what, is_whole, &moment, stream, tokens);
+                self.note(match model::code(&answer.body) {
+                    "" => "stream opened".to_owned(),
+                    code => format!("{} {code}", answer.status),
+                });
             }
         }
         self.look_at_unanswered();
@@ -36,7 +56,7 @@ impl<C: Choices> World<C> {
                 self.look_at_end(at);
             }
         }
-        self.tokens.iter().for_each(Token::check);
+        self.tokens.iter().for_each(|token| token.check(&moment));
         self.look_at_counts();
     }
 
@@ -96,12 +116,22 @@ impl<C: Choices> World<C> {
         peer.is_gone = self.gw.at(peer.id.index()) != Some(peer.id);
         if peer.is_gone {
             let is_left = peer.is_fin_read || peer.is_broken;
-            let is_closed = peer.has_fin || peer.is_aborted || self.is_held_small;
+            // Whoever awaits the backend's word is closed for the bytes held for all without more.
+            let is_dropped = |token: usize| {
+                let token = &self.tokens[token];
+                token.was == Life::Window && token.cause == Some(Reason::Error)
+            };
+            let is_over_held = self.is_held_small && peer.token.is_some_and(is_dropped);
+            let is_closed = peer.has_fin || peer.is_aborted || is_over_held;
             let silence = self.now.since(peer.last_active);
             let is_silent = silence >= Duration::from_secs(20);
             assert!(is_left || is_closed || is_silent, "closed without a cause");
             return;
         }
+        assert!(
+            peer.taken == peer.given.len() || peer.takes == Takes::Bytes(0),
+            "bytes wait although the socket takes them"
+        );
         let waits = peer
             .token
             .is_some_and(|t| self.tokens[t].life == Life::Window);
