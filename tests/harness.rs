@@ -44,6 +44,15 @@ fn the_process_ends_by_signal_and_its_log_is_whole_then() {
 }
 
 #[test]
+#[should_panic(expected = "a panic of the backend")]
+fn a_habit_that_panics_fails_the_test() {
+    let backend = Backend::with(|_| panic!("as the test wants it"));
+    let gateway = Gateway::of(&backend);
+    assert_eq!(gateway.get("/a").read_response().status(), 503);
+    backend.wait_ended(0);
+}
+
+#[test]
 fn the_ledger_knows_every_breach_of_the_law() {
     let ledger = Ledger::default();
     ledger.disconnect("early", "error");

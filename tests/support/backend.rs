@@ -220,6 +220,10 @@ impl Common {
     }
 
     fn serve(self: Arc<Self>, mut stream: TcpStream, wire: &Arc<Wire>) {
+        let _serving = Serving {
+            ledger: &self.ledger,
+            wire,
+        };
         let mut bytes = Vec::new();
         while let Some((head, body)) = read_request(&mut stream, &mut bytes) {
             let callback = Callback::new(wire, &self.ledger, head, body);
@@ -229,7 +233,22 @@ impl Common {
             (self.habit)(&callback);
             self.arrived.change(|queue| queue.push_back(callback));
         }
-        wire.note_ended();
+    }
+}
+
+/// One connection's thread. It is detached, so that its panic, a habit's assertion for one, would
+/// be lost.
+struct Serving<'b> {
+    ledger: &'b Ledger,
+    wire: &'b Wire,
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.ledger.violate("a panic of the backend");
+        }
+        self.wire.note_ended();
     }
 }
 

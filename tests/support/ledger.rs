@@ -91,6 +91,12 @@ impl Ledger {
         }
     }
 
+    /// Something beside the law that must fail the test.
+    pub fn violate(&self, what: &str) {
+        self.book
+            .change(|book| book.violations.push(what.to_owned()));
+    }
+
     /// What has broken the law so far.
     pub fn violations(&self) -> Vec<String> {
         self.book.look(|book| book.violations.clone())
