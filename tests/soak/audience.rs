@@ -1,5 +1,5 @@
-//! Many streams, few publishers: each publisher pipelines batches of sends to the seats of its own
-//! hall, whose readers stay a while and leave in every way. A seat's events are numbered without a
+//! Many streams, few publishers: each publisher pipelines batches of sends to the subscribers of its own
+//! group, whose readers stay a while and leave in every way. A subscriber's events are numbered without a
 //! gap; who asks for the end gets all of them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ use super::churn::{Opened, next_event, post, rest, try_open};
 use super::support::Client;
 use super::world::{Count, Rng, World};
 
-const HALLS: usize = 3;
-const SEATS: usize = 6;
-/// Sends in one batch, all to random seats.
+const GROUPS: usize = 3;
+const SUBSCRIBERS: usize = 6;
+/// Sends in one batch, all to random subscribers.
 const BATCH: u64 = 24;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ enum Mode {
 }
 
 #[derive(Default)]
-struct Seat {
+struct Subscriber {
     token: String,
     mode: Mode,
     /// The next event's number.
@@ -38,27 +38,27 @@ struct Seat {
 }
 
 #[derive(Default)]
-struct Hall([Mutex<Seat>; SEATS]);
+struct Group([Mutex<Subscriber>; SUBSCRIBERS]);
 
-impl Hall {
-    fn seat(&self, at: usize) -> MutexGuard<'_, Seat> {
+impl Group {
+    fn subscriber(&self, at: usize) -> MutexGuard<'_, Subscriber> {
         self.0[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 pub(crate) fn spawn<'s>(world: &'s Arc<World>, scope: &'s Scope<'s, '_>) {
-    for _ in 0..HALLS {
-        let hall = Arc::new(Hall::default());
-        for at in 0..SEATS {
-            let hall = Arc::clone(&hall);
+    for _ in 0..GROUPS {
+        let group = Arc::new(Group::default());
+        for at in 0..SUBSCRIBERS {
+            let group = Arc::clone(&group);
             world.spawn(scope, "reader", move |world, rng| {
-                read(world, rng, &hall, at);
+                read(world, rng, &group, at);
                 rest(world, rng);
             });
         }
         let mut client = Client::connect(world.port);
         world.spawn(scope, "publisher", move |world, rng| {
-            publish(world, rng, &hall, &mut client);
+            publish(world, rng, &group, &mut client);
             let a_moment = Duration::from_millis(10) + rng.millis(30);
             world.pause(a_moment);
         });
@@ -69,56 +69,56 @@ pub(crate) fn spawn<'s>(world: &'s Arc<World>, scope: &'s Scope<'s, '_>) {
 
 /// One send as it was composed.
 struct Sent {
-    seat: usize,
+    subscriber: usize,
     token: String,
     mode: Mode,
 }
 
-fn publish(world: &World, rng: &mut Rng, hall: &Hall, client: &mut Client) {
+fn publish(world: &World, rng: &mut Rng, group: &Group, client: &mut Client) {
     let (mut requests, mut batch) = (Vec::new(), Vec::new());
     for _ in 0..rng.below(BATCH) {
-        let at = rng.below(SEATS as u64) as usize;
-        let mut seat = hall.seat(at);
-        if !matches!(seat.mode, Mode::Reading | Mode::Leaving) {
+        let at = rng.below(SUBSCRIBERS as u64) as usize;
+        let mut subscriber = group.subscriber(at);
+        if !matches!(subscriber.mode, Mode::Reading | Mode::Leaving) {
             continue;
         }
-        let is_last = seat.mode == Mode::Leaving;
+        let is_last = subscriber.mode == Mode::Leaving;
         if is_last {
-            seat.mode = Mode::Ending;
+            subscriber.mode = Mode::Ending;
         }
         let size = if rng.is_one_in(20) {
             4000
         } else {
             rng.below(200)
         };
-        let data = format!("{} {}", seat.next, "é\n".repeat(size as usize / 3));
-        seat.next += 1;
-        let json = json!({"token": seat.token, "event": {"data": data}, "close": is_last});
+        let data = format!("{} {}", subscriber.next, "é\n".repeat(size as usize / 3));
+        subscriber.next += 1;
+        let json = json!({"token": subscriber.token, "event": {"data": data}, "close": is_last});
         requests.extend(post(json.to_string().as_bytes()));
         batch.push(Sent {
-            seat: at,
-            token: seat.token.clone(),
-            mode: seat.mode,
+            subscriber: at,
+            token: subscriber.token.clone(),
+            mode: subscriber.mode,
         });
     }
     client.send(&requests);
     for sent in batch {
         let status = client.read_response().status();
         world.count(Count::Sent);
-        let seat = hall.seat(sent.seat);
-        let is_there = seat.token == sent.token && seat.mode != Mode::Away;
+        let subscriber = group.subscriber(sent.subscriber);
+        let is_there = subscriber.token == sent.token && subscriber.mode != Mode::Away;
         if status != 200 && (is_there || sent.mode == Mode::Ending) {
-            world.fault(format!("{}: {status} while it was read", sent.token));
+            world.report(format!("{}: {status} while it was read", sent.token));
         }
         if ![200, 404, 500].contains(&status) {
-            world.fault(format!("{}: {status}", sent.token));
+            world.report(format!("{}: {status}", sent.token));
         }
     }
 }
 
 // ---- the readers ----
 
-fn read(world: &World, rng: &mut Rng, hall: &Hall, at: usize) {
+fn read(world: &World, rng: &mut Rng, group: &Group, at: usize) {
     let Some(Opened {
         mut client,
         token,
@@ -127,7 +127,7 @@ fn read(world: &World, rng: &mut Rng, hall: &Hall, at: usize) {
     else {
         return;
     };
-    *hall.seat(at) = Seat {
+    *group.subscriber(at) = Subscriber {
         token: token.clone(),
         mode: Mode::Reading,
         next: 0,
@@ -143,9 +143,9 @@ fn read(world: &World, rng: &mut Rng, hall: &Hall, at: usize) {
         }
     }
     match rng.below(3) {
-        0 => ask_for_the_end(world, hall, at, client, expected),
+        0 => ask_for_the_end(world, group, at, client, expected),
         way => {
-            hall.seat(at).mode = Mode::Away;
+            group.subscriber(at).mode = Mode::Away;
             // A write may meet the leaving client first.
             world.book.allow(&token, &["client_closed", "error"]);
             if way == 1 {
@@ -161,25 +161,25 @@ fn check(world: &World, token: &str, event: &str, expected: u64) {
         number.parse::<u64>().ok()
     });
     if number != Some(expected) {
-        world.fault(format!("{token}: {event:?}, not number {expected}"));
+        world.report(format!("{token}: {event:?}, not number {expected}"));
     }
     world.count(Count::Read);
 }
 
 /// Everything that was sent comes, then the last chunk and the FIN.
-fn ask_for_the_end(world: &World, hall: &Hall, at: usize, mut client: Client, mut expected: u64) {
+fn ask_for_the_end(world: &World, group: &Group, at: usize, mut client: Client, mut expected: u64) {
     let token = {
-        let mut seat = hall.seat(at);
-        seat.mode = Mode::Leaving;
-        seat.token.clone()
+        let mut subscriber = group.subscriber(at);
+        subscriber.mode = Mode::Leaving;
+        subscriber.token.clone()
     };
     loop {
-        if !world.is_on() && hall.seat(at).mode == Mode::Leaving {
+        if !world.is_on() && group.subscriber(at).mode == Mode::Leaving {
             // The publisher may be gone before it saw the wish.
             world
                 .book
                 .allow(&token, &["client_closed", "server_closed", "error"]);
-            hall.seat(at).mode = Mode::Away;
+            group.subscriber(at).mode = Mode::Away;
             return;
         }
         let chunk = client.next_chunk();
@@ -193,15 +193,15 @@ fn ask_for_the_end(world: &World, hall: &Hall, at: usize, mut client: Client, mu
             expected += 1;
         }
     }
-    let mut seat = hall.seat(at);
-    if seat.next != expected {
-        world.fault(format!("{token}: {expected} of {} events", seat.next));
+    let mut subscriber = group.subscriber(at);
+    if subscriber.next != expected {
+        world.report(format!("{token}: {expected} of {} events", subscriber.next));
     }
-    seat.mode = Mode::Away;
+    subscriber.mode = Mode::Away;
     world.book.allow(&token, &["server_closed"]);
 }
 
-/// Opens a stream and reads it once, for those who need an event or two.
+/// The next event that is no heartbeat is a nameless one with this data.
 pub(crate) fn expect_data(client: &mut Client, data: &str) {
     assert_eq!(next_event(client), format!("data: {data}\n\n"));
 }

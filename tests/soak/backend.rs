@@ -1,4 +1,4 @@
-//! A backend that is sick in turns. What it answers it writes into the book first.
+//! A backend with one fault after another. What it answers it writes into the book first.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,11 +11,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::book::Word;
 use super::support::{Client, Port};
-use super::world::{Rng, World};
+use super::world::{Rng, Serving, World};
 
-/// What is the matter with the backend.
+/// What is wrong with the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub(crate) enum Fault {
     /// Answers at once.
     Prompt,
     /// Answers after 50 ms, and sends to the token meanwhile.
@@ -42,30 +42,30 @@ pub(crate) enum Mood {
     Reject,
 }
 
-pub(crate) const MOODS: [Mood; 12] = [
-    Mood::Prompt,
-    Mood::Slow,
-    Mood::Hang,
-    Mood::Half,
-    Mood::Endless,
-    Mood::Garbage,
-    Mood::Reset,
-    Mood::CloseAfter,
-    Mood::CloseOnNext,
-    Mood::Refuse,
-    Mood::Late,
-    Mood::Reject,
+pub(crate) const FAULTS: [Fault; 12] = [
+    Fault::Prompt,
+    Fault::Slow,
+    Fault::Hang,
+    Fault::Half,
+    Fault::Endless,
+    Fault::Garbage,
+    Fault::Reset,
+    Fault::CloseAfter,
+    Fault::CloseOnNext,
+    Fault::Refuse,
+    Fault::Late,
+    Fault::Reject,
 ];
 
 /// The backend's listener.
-pub(crate) struct Clinic {
+pub(crate) struct FaultyBackend {
     port: Port,
     acceptor: Option<(Arc<TcpListener>, JoinHandle<()>)>,
 }
 
-impl Clinic {
-    pub(crate) fn new() -> Clinic {
-        Clinic {
+impl FaultyBackend {
+    pub(crate) fn new() -> FaultyBackend {
+        FaultyBackend {
             port: Port::reserve_local(),
             acceptor: None,
         }
@@ -87,21 +87,28 @@ impl Clinic {
         socket.listen(1024).expect("a listener");
         let listener = Arc::new(TcpListener::from(socket));
         let (accepting, world) = (Arc::clone(&listener), Arc::clone(world));
+        let serving = Serving::new(&world);
         let thread = thread::spawn(move || {
+            let _serving = serving;
             while let Ok((stream, _)) = accepting.accept() {
                 let world = Arc::clone(&world);
                 let rng = Rng::new(world.seed ^ world.id());
-                let patient = Patient { world, rng, stream };
+                let serving = Serving::new(&world);
+                let connection = Connection { world, rng, stream };
                 thread::Builder::new()
                     .stack_size(128 * 1024)
-                    .spawn(move || patient.serve())
+                    .spawn(move || {
+                        let _serving = serving;
+                        connection.serve();
+                    })
                     .expect("a thread");
             }
         });
         self.acceptor = Some((listener, thread));
     }
 
-    fn shut(&mut self) {
+    /// Takes no more connections; those that there are end with the gateway's side.
+    pub(crate) fn shut(&mut self) {
         if let Some((listener, thread)) = self.acceptor.take() {
             SockRef::from(&*listener)
                 .shutdown(Shutdown::Both)
@@ -110,19 +117,19 @@ impl Clinic {
         }
     }
 
-    /// From now on it is sick like this.
-    pub(crate) fn fall(&mut self, world: &Arc<World>, mood: Mood) {
-        world.set_mood(mood);
-        if mood == Mood::Refuse {
+    /// From now on it has this fault.
+    pub(crate) fn set_fault(&mut self, world: &Arc<World>, fault: Fault) {
+        world.set_backend_fault(fault);
+        if fault == Fault::Refuse {
             self.shut();
         } else if self.acceptor.is_none() {
             self.open(world);
         }
     }
 
-    /// Well again, for good.
-    pub(crate) fn heal(&mut self, world: &Arc<World>) {
-        self.fall(world, Mood::Prompt);
+    /// Without a fault from now on.
+    pub(crate) fn clear_fault(&mut self, world: &Arc<World>) {
+        self.set_fault(world, Fault::Prompt);
     }
 }
 
@@ -133,17 +140,17 @@ enum Next {
 }
 
 /// One callback.
-struct Case {
+struct Callback {
     is_connect: bool,
     token: String,
     url: String,
 }
 
-impl Case {
-    fn of(body: &[u8]) -> Case {
+impl Callback {
+    fn of(body: &[u8]) -> Callback {
         let json: Value = serde_json::from_slice(body).expect("a callback's JSON");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Case {
+        Callback {
             is_connect: json["action"] == "connect",
             token: text(&json["token"]),
             url: text(&json["request"]["url"]),
@@ -152,106 +159,115 @@ impl Case {
 }
 
 /// One connection of the gateway.
-struct Patient {
+struct Connection {
     world: Arc<World>,
     rng: Rng,
     stream: TcpStream,
 }
 
-impl Patient {
+impl Connection {
     fn serve(mut self) {
         let mut bytes = Vec::new();
         let mut closes_on_next = false;
         while let Some(body) = read_request(&mut self.stream, &mut bytes) {
-            let case = Case::of(&body);
-            if case.is_connect {
-                self.world.book.connect(&case.token, &case.url);
+            let callback = Callback::of(&body);
+            if callback.is_connect {
+                self.world.book.connect(&callback.token, &callback.url);
             } else {
                 let json: Value = serde_json::from_slice(&body).expect("JSON");
                 let reason = json["reason"].as_str().expect("a reason");
-                self.world.book.disconnect(&case.token, reason);
+                self.world.book.disconnect(&callback.token, reason);
             }
             if closes_on_next {
-                self.lose(&case);
+                self.lose(&callback);
                 return;
             }
-            // Half of the callbacks meet a healthy backend, so that streams open all the time.
-            let mood = if self.rng.is_one_in(2) {
-                Mood::Prompt
+            // Half of the callbacks meet no fault, so that streams open all the time.
+            let fault = if self.rng.is_one_in(2) {
+                Fault::Prompt
             } else {
-                self.world.mood()
+                self.world.backend_fault()
             };
-            closes_on_next = mood == Mood::CloseOnNext;
-            if matches!(self.treat(mood, &case), Next::End) {
+            closes_on_next = fault == Fault::CloseOnNext;
+            if matches!(self.answer(fault, &callback), Next::End) {
                 return;
             }
         }
     }
 
-    fn treat(&mut self, mood: Mood, case: &Case) -> Next {
-        match mood {
-            Mood::Prompt | Mood::Refuse | Mood::CloseOnNext => self.accept(case),
-            Mood::Slow => {
-                self.send_into_window(case);
+    fn answer(&mut self, fault: Fault, callback: &Callback) -> Next {
+        match fault {
+            Fault::Prompt | Fault::Refuse | Fault::CloseOnNext => self.accept(callback),
+            Fault::Slow => {
+                self.send_into_window(callback);
                 self.world.pause(Duration::from_millis(50));
-                self.accept(case)
+                self.accept(callback)
             }
-            Mood::Late => {
+            Fault::Late => {
                 let length = self.rng.millis(6500);
                 self.world.pause(length);
-                self.accept(case)
+                self.accept(callback)
             }
-            Mood::CloseAfter => {
-                self.accept(case);
+            Fault::CloseAfter => {
+                self.accept(callback);
                 Next::End
             }
-            Mood::Hang => {
+            Fault::Hang => {
                 // Until the gateway has had enough.
                 let _ = self.stream.read(&mut [0; 64]);
                 Next::End
             }
-            Mood::Half => self.half(case),
-            Mood::Endless => self.endless(case),
-            Mood::Garbage => {
-                self.lose(case);
+            Fault::Half => self.half(callback),
+            Fault::Endless => self.endless(callback),
+            Fault::Garbage => {
+                self.lose(callback);
                 let _ = self.stream.write_all(b"\x16\x03\x01 what is this?\r\n\r\n");
                 Next::End
             }
-            Mood::Reset => {
-                self.lose(case);
+            Fault::Reset => {
+                self.lose(callback);
                 let socket = SockRef::from(&self.stream);
                 socket.set_linger(Some(Duration::ZERO)).expect("an option");
                 Next::End
             }
-            Mood::Reject => {
+            Fault::Reject => {
                 let status = self.rng.pick(&[403, 500, 401, 302, 304, 404, 599]);
                 let length = if status == 304 { 0 } else { 2 };
                 let body = &b"no"[..length];
-                self.write_answer(status, length, body)
+                self.write_whole(callback, status, body)
             }
         }
     }
 
     /// It will get no whole answer head.
-    fn lose(&self, case: &Case) {
-        if !case.is_connect {
-            self.world.book.lose(&case.token);
+    fn lose(&self, callback: &Callback) {
+        if !callback.is_connect {
+            self.world.book.lose(&callback.token);
         }
     }
 
-    fn accept(&mut self, case: &Case) -> Next {
-        if case.is_connect {
-            self.world.book.say(&case.token, Word::Yes);
+    fn accept(&mut self, callback: &Callback) -> Next {
+        if callback.is_connect {
+            self.world.book.say(&callback.token, Word::Yes);
         }
-        let body = if case.is_connect {
-            answer_body(&case.url)
+        let body = if callback.is_connect {
+            answer_body(&callback.url)
         } else {
             ""
         };
         let status = if body.is_empty() { 204 } else { 200 };
-        let next = self.write_answer(status, body.len(), body.as_bytes());
-        if case.is_connect && matches!(next, Next::End) {
-            self.world.book.say(&case.token, Word::Perhaps);
+        let next = self.write_whole(callback, status, body.as_bytes());
+        if callback.is_connect && matches!(next, Next::End) {
+            self.world.book.say(&callback.token, Word::Perhaps);
+        }
+        next
+    }
+
+    /// An answer that the gateway can take for nothing else.
+    fn write_whole(&mut self, callback: &Callback, status: u16, body: &[u8]) -> Next {
+        let next = self.write_answer(status, body.len(), body);
+        if !callback.is_connect && matches!(next, Next::Keep) {
+            self.world.book.note_answered(&callback.token, status);
         }
         next
     }
@@ -268,9 +284,9 @@ impl Patient {
         }
     }
 
-    fn half(&mut self, case: &Case) -> Next {
+    fn half(&mut self, callback: &Callback) -> Next {
         if self.rng.is_one_in(2) {
-            self.lose(case);
+            self.lose(callback);
             let _ = self.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le");
         } else {
             self.write_answer(200, 10, b"{\"ev");
@@ -279,9 +295,9 @@ impl Patient {
     }
 
     /// A quick one passes the limit of a body, which is an answer; a slow one takes too long.
-    fn endless(&mut self, case: &Case) -> Next {
-        if case.is_connect {
-            self.world.book.say(&case.token, Word::Perhaps);
+    fn endless(&mut self, callback: &Callback) -> Next {
+        if callback.is_connect {
+            self.world.book.say(&callback.token, Word::Perhaps);
         }
         let is_quick = self.rng.is_one_in(2);
         let part = vec![b' '; if is_quick { 64 * 1024 } else { 16 }];
@@ -299,13 +315,13 @@ impl Patient {
     }
 
     /// Three events while the callback is out: buffered, unless the client has left.
-    fn send_into_window(&mut self, case: &Case) {
-        if !case.is_connect || !case.url.contains("window") {
+    fn send_into_window(&mut self, callback: &Callback) {
+        if !callback.is_connect || !callback.url.contains("window") {
             return;
         }
         let mut publisher = Client::connect(self.world.port);
         for at in 0..3 {
-            let command = json!({"token": case.token, "event": {"data": format!("w{at}")}});
+            let command = json!({"token": callback.token, "event": {"data": format!("w{at}")}});
             publisher.post(command.to_string().as_bytes());
         }
         let statuses = [(); 3].map(|()| publisher.read_response().status());
@@ -313,9 +329,11 @@ impl Patient {
         let is_in_order = statuses.is_sorted();
         if !is_in_order || statuses.iter().any(|status| ![200, 404].contains(status)) {
             self.world
-                .fault(format!("{}: window {statuses:?}", case.token));
+                .report(format!("{}: window {statuses:?}", callback.token));
         }
-        self.world.book.note_window(&case.token, buffered as u64);
+        self.world
+            .book
+            .note_window(&callback.token, buffered as u64);
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Account {
     pub(crate) connects: u32,
     /// The reasons of the disconnect callbacks received.
     pub(crate) disconnects: Vec<String>,
+    /// The statuses of the whole answers to them.
+    pub(crate) answered: Vec<u16>,
     /// Disconnect callbacks that got no whole answer head, so that they may come once more.
     pub(crate) lost: u32,
     /// Events that the backend sent within the callback window and saw buffered.
@@ -40,7 +42,7 @@ pub(crate) struct Book {
     accounts: Mutex<HashMap<String, Account>>,
     /// The tokens by the request target, of those whose client has not asked yet.
     tokens: Shared<HashMap<String, String>>,
-    faults: Mutex<Vec<String>>,
+    violations: Mutex<Vec<String>>,
 }
 
 impl Book {
@@ -48,14 +50,20 @@ impl Book {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fault(&self, what: String) {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.push(what);
+    fn report(&self, what: String) {
+        let mut violations = self
+            .violations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        violations.push(what);
     }
 
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.clone()
+    pub(crate) fn violations(&self) -> Vec<String> {
+        let violations = self
+            .violations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        violations.clone()
     }
 
     // ---- the backend's side ----
@@ -68,7 +76,7 @@ impl Book {
         let (connects, word) = (account.connects, account.word);
         drop(accounts);
         if is_repeated {
-            self.fault(format!("{token}: connect {connects} after {word:?}"));
+            self.report(format!("{token}: connect {connects} after {word:?}"));
         }
         self.tokens
             .change(|tokens| tokens.insert(url.to_owned(), token.to_owned()));
@@ -88,13 +96,20 @@ impl Book {
         if is_early || is_too_many {
             let what = format!("{token}: disconnect {reason} at {account:?}");
             drop(accounts);
-            self.fault(what);
+            self.report(what);
         }
     }
 
     /// To be called before the connection of a disconnect that has no answer is ended.
     pub(crate) fn lose(&self, token: &str) {
         self.lock().entry(token.to_owned()).or_default().lost += 1;
+    }
+
+    /// To be called when the whole answer to a disconnect is written.
+    pub(crate) fn note_answered(&self, token: &str, status: u16) {
+        let mut accounts = self.lock();
+        let account = accounts.entry(token.to_owned()).or_default();
+        account.answered.push(status);
     }
 
     pub(crate) fn note_window(&self, token: &str, events: u64) {

@@ -93,7 +93,7 @@ fn refused(world: &World, mut client: Client, head: super::support::Head) {
         _ => "no such status",
     };
     if !text.contains(code(head.status)) {
-        world.fault(format!("{}{text}", head.text()));
+        world.report(format!("{}{text}", head.text()));
     }
     client.get("/healthz");
     assert_eq!(client.read_response().status(), 200);
@@ -127,7 +127,7 @@ impl Visit<'_> {
         let next = next_event(&mut self.client);
         if next != event {
             self.world
-                .fault(format!("{}: {next:?}, not {event:?}", self.token));
+                .report(format!("{}: {next:?}, not {event:?}", self.token));
         }
         self.world.count(Count::Read);
     }
@@ -149,7 +149,7 @@ impl Visit<'_> {
         let response: Response = self.publisher.read_response();
         if response.status() != 200 {
             self.world
-                .fault(format!("{}: {}", self.token, response.text()));
+                .report(format!("{}: {}", self.token, response.text()));
         }
         self.world.count(Count::Sent);
     }
@@ -217,7 +217,7 @@ impl Visit<'_> {
         let response = self.publisher.read_response();
         if response.status() != 404 {
             self.world
-                .fault(format!("{}: {}", self.token, response.text()));
+                .report(format!("{}: {}", self.token, response.text()));
         }
     }
 }

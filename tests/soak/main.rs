@@ -26,15 +26,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use backend::{Clinic, MOODS};
-use process::{Curve, Process};
+use backend::{FAULTS, FaultyBackend};
+use process::{Curve, Process, Sample};
 use support::Gateway;
 use world::{Rng, World};
 
 /// Between two lines of the curve.
 const SAMPLE: Duration = Duration::from_secs(5);
-/// How long the backend has one sickness.
-const MOOD: Duration = Duration::from_millis(2500);
+/// How long the backend has one fault.
+const FAULT: Duration = Duration::from_millis(2500);
+/// Less than this makes no curve.
+const SHORTEST: Duration = Duration::from_secs(20);
 /// What is owed when the last client has left is delivered within this: a queue of disconnects
 /// that hang for 5 s each, and the noise of the host.
 const SETTLED: Duration = Duration::from_secs(40);
@@ -61,10 +63,11 @@ fn soak() {
     let length = Duration::from_secs(setting("SOAK_SECONDS", 60));
     let seed = setting("SOAK_SEED", 20_261_121);
     println!("seed={seed} seconds={}", length.as_secs());
-    let mut clinic = Clinic::new();
-    let mut gateway = start(&clinic.url());
+    assert!(length >= SHORTEST, "SOAK_SECONDS is less than {SHORTEST:?}");
+    let mut backend = FaultyBackend::new();
+    let mut gateway = start(&backend.url());
     let world = Arc::new(World::new(gateway.port(), seed));
-    clinic.open(&world);
+    backend.open(&world);
     drop(pests::probe_once(&world));
     let process = Process::of(gateway.pid());
     let rest = process.settled();
@@ -72,11 +75,11 @@ fn soak() {
 
     let curve = thread::scope(|scope| {
         world.crowd(scope);
-        let curve = watch(&world, &process, &mut clinic, length);
+        let curve = watch(&world, &process, &mut backend, length);
         world.stop();
         curve
     });
-    clinic.heal(&world);
+    backend.clear_fault(&world);
     world.check();
 
     let settled = audit::wait_settled(&gateway, &world.book, SETTLED);
@@ -84,45 +87,59 @@ fn soak() {
     println!("at the end: {end}");
     gateway.signal("TERM");
     assert!(gateway.wait_exit().success());
+    backend.shut();
+    world.wait_for_backend();
+    world.check();
     let account = audit::account(&gateway.lines(), &world.book);
     println!("{account}");
     println!("{}", world.counts());
-    assert!(account.faults.is_empty(), "{:#?}", account.faults);
+    assert!(account.violations.is_empty(), "{:#?}", account.violations);
+    account.assert_delivered();
     assert!(settled, "owed for {SETTLED:?} and not paid");
     assert!(gateway.log().contains("undelivered=0"));
     curve.assert_flat(&end, &rest);
     world.assert_busy(length);
 }
 
-/// Turns the backend's moods and draws the curve until the time is over or somebody has failed.
-fn watch(world: &Arc<World>, process: &Process, clinic: &mut Clinic, length: Duration) -> Curve {
+/// Turns the backend's faults and draws the curve until the time is over or somebody has failed.
+fn watch(
+    world: &Arc<World>,
+    process: &Process,
+    backend: &mut FaultyBackend,
+    length: Duration,
+) -> Curve {
     let mut rng = Rng::new(world.seed ^ 0xbac);
     let start = Instant::now();
-    let (mut mood_ends, mut sampled) = (start, start);
+    let (mut fault_ends, mut sampled) = (start, start);
     let mut curve = Curve::default();
     let mut turn: Vec<_> = Vec::new();
     while start.elapsed() < length && world.is_on() {
         let now = Instant::now();
-        if mood_ends <= now {
+        if fault_ends <= now {
             if turn.is_empty() {
-                turn = MOODS.to_vec();
+                turn = FAULTS.to_vec();
                 rng.shuffle(&mut turn);
             }
-            clinic.fall(world, turn.pop().expect("a mood"));
-            mood_ends = now + MOOD;
+            backend.set_fault(world, turn.pop().expect("a fault"));
+            fault_ends = now + FAULT;
         }
         if sampled + SAMPLE <= now {
-            sampled = now;
-            let sample = process.sample();
-            println!(
-                "{:5.0}s {sample} {} mood={:?}",
-                start.elapsed().as_secs_f32(),
-                world.counts(),
-                world.mood()
-            );
-            curve.add(sample);
+            sampled += SAMPLE;
+            curve.add(sample(world, process, start));
         }
         world.pause(Duration::from_millis(100));
     }
+    curve.add(sample(world, process, start));
     curve
+}
+
+fn sample(world: &World, process: &Process, start: Instant) -> Sample {
+    let sample = process.sample();
+    println!(
+        "{:5.0}s {sample} {} fault={:?}",
+        start.elapsed().as_secs_f32(),
+        world.counts(),
+        world.backend_fault()
+    );
+    sample
 }

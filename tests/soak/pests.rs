@@ -76,7 +76,7 @@ pub(crate) fn unread_answers(world: &World, rng: &mut Rng) {
         for at in 0..=REQUESTS {
             let status = publisher.read_response().status();
             if status != 200 {
-                world.fault(format!("{token}: {status} for request {at}"));
+                world.report(format!("{token}: {status} for request {at}"));
                 break;
             }
         }
@@ -121,7 +121,7 @@ pub(crate) fn loris(world: &World, rng: &mut Rng) {
             Err(_) => is_whole = true,
         }
         if start.elapsed() > Duration::from_secs(8) {
-            return world.fault(format!("a loris lives, {parts:?}"));
+            return world.report(format!("a loris lives, {parts:?}"));
         }
     }
     let text = String::from_utf8_lossy(&answer);
@@ -130,7 +130,7 @@ pub(crate) fn loris(world: &World, rng: &mut Rng) {
         false => text.starts_with("HTTP/1.1 408 "),
     };
     if is_whole && !is_right {
-        world.fault(format!("a loris got {text:?}"));
+        world.report(format!("a loris got {text:?}"));
     }
     world.count(Count::Loris);
 }
@@ -194,12 +194,12 @@ pub(crate) fn garbage(world: &World, rng: &mut Rng) {
     }
     let mut answer = Vec::new();
     if stream.read_to_end(&mut answer).is_err() {
-        world.fault(format!("a reset or silence for {:?}", bytes.escape_ascii()));
+        world.report(format!("a reset or silence for {:?}", bytes.escape_ascii()));
     }
     let text = String::from_utf8_lossy(&answer).into_owned();
     if !text.starts_with(&format!("HTTP/1.1 {status} ")) {
         let bytes = bytes.escape_ascii();
-        world.fault(format!("{text:?} for {bytes}"));
+        world.report(format!("{text:?} for {bytes}"));
     }
     world.count(Count::Garbage);
     let a_moment = rng.millis(150);

@@ -6,8 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use super::backend::{MOODS, Mood};
+use super::backend::{FAULTS, Fault};
 use super::book::Book;
+use super::support::Shared;
 use super::{audience, churn, pests, slow};
 
 /// SplitMix64: small, and the same on every host.
@@ -85,14 +86,16 @@ pub(crate) struct World {
     pub(crate) book: Book,
     is_over: Mutex<bool>,
     over: Condvar,
-    mood: AtomicUsize,
+    backend_fault: AtomicUsize,
     next_id: AtomicU64,
     counts: [AtomicU64; COUNTS.len()],
     /// Of the health checks, in microseconds.
     slowest: AtomicU64,
     /// Clients with an open stream.
     present: AtomicUsize,
-    faults: Mutex<Vec<String>>,
+    /// Threads of the backend.
+    backend_threads: Shared<usize>,
+    violations: Mutex<Vec<String>>,
 }
 
 impl World {
@@ -103,12 +106,13 @@ impl World {
             book: Book::default(),
             is_over: Mutex::default(),
             over: Condvar::new(),
-            mood: AtomicUsize::new(0),
+            backend_fault: AtomicUsize::new(0),
             next_id: AtomicU64::new(0),
             counts: Default::default(),
             slowest: AtomicU64::new(0),
             present: AtomicUsize::new(0),
-            faults: Mutex::default(),
+            backend_threads: Shared::default(),
+            violations: Mutex::default(),
         }
     }
 
@@ -140,17 +144,28 @@ impl World {
     }
 
     /// Something that must never be; the soak ends with it.
-    pub(crate) fn fault(&self, what: String) {
-        self.faults
+    pub(crate) fn report(&self, what: String) {
+        self.violations
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(what);
         self.stop();
     }
 
+    /// The backend's connections have all ended, and whatever they had to report is there.
+    pub(crate) fn wait_for_backend(&self) {
+        let ended = self
+            .backend_threads
+            .wait(|threads| (*threads == 0).then_some(()));
+        assert!(ended.is_some(), "a thread of the backend lives on");
+    }
+
     pub(crate) fn check(&self) {
-        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(faults.is_empty(), "{faults:#?}");
+        let violations = self
+            .violations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(violations.is_empty(), "{violations:#?}");
     }
 
     // ---- the crowd ----
@@ -201,16 +216,16 @@ impl World {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    // ---- the backend's mood ----
+    // ---- the backend's fault ----
 
-    pub(crate) fn mood(&self) -> Mood {
-        MOODS[self.mood.load(Ordering::Acquire)]
+    pub(crate) fn backend_fault(&self) -> Fault {
+        FAULTS[self.backend_fault.load(Ordering::Acquire)]
     }
 
-    pub(crate) fn set_mood(&self, mood: Mood) {
-        let at = MOODS.iter().position(|other| *other == mood);
-        self.mood
-            .store(at.expect("one of the moods"), Ordering::Release);
+    pub(crate) fn set_backend_fault(&self, fault: Fault) {
+        let at = FAULTS.iter().position(|other| *other == fault);
+        self.backend_fault
+            .store(at.expect("one of them"), Ordering::Release);
     }
 
     // ---- counts ----
@@ -261,14 +276,33 @@ impl Drop for Present<'_> {
     }
 }
 
-/// Ends the soak when a thread of it panics.
+/// Ends the soak when the thread that holds it panics, and keeps the panic for the end: of a
+/// detached thread it would be lost.
 struct Alarm<'w>(&'w World);
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.stop();
+            let name = thread::current().name().unwrap_or("backend").to_owned();
+            self.0.report(format!("a panic of {name}"));
         }
+    }
+}
+
+/// As long as a thread of the backend lives.
+pub(crate) struct Serving(Arc<World>);
+
+impl Serving {
+    pub(crate) fn new(world: &Arc<World>) -> Serving {
+        world.backend_threads.change(|threads| *threads += 1);
+        Serving(Arc::clone(world))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(Alarm(&self.0));
+        self.0.backend_threads.change(|threads| *threads -= 1);
     }
 }
 
