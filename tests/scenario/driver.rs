@@ -10,6 +10,8 @@ use ssegateway::gateway::{Broken, ConnId, Effect, Gateway, Scope, Settings};
 use ssegateway::time::Time;
 use ssegateway::wire::{Directives, Event};
 
+use super::capture;
+
 pub(crate) const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 /// How much of the next writes a client's socket takes.
@@ -73,6 +75,7 @@ impl Script {
     }
 
     pub(crate) fn with(settings: Settings) -> Script {
+        capture::install();
         let mut gw = Gateway::new(settings);
         gw.set_date(DATE.as_bytes().try_into().unwrap());
         Script {

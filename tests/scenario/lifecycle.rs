@@ -106,7 +106,8 @@ fn what_the_backends_answer_becomes() {
             "404 TOKEN_NOT_FOUND"
         );
         s.eof(client);
-        s.did().retain(|did| matches!(did, Did::Disconnect(_)));
+        let is_disconnect = |did: &Did| matches!(did, Did::Disconnect(_));
+        assert!(!s.did().iter().any(is_disconnect), "{expected}");
         assert_eq!(s.gw.counts().connects, 0);
         assert_eq!(s.gw.counts().disconnects, 0, "{expected}");
     }
@@ -307,8 +308,10 @@ fn two_rejected_in_one_tick_whose_next_requests_are_sends() {
     let expected = "504 GATEWAY_TIMEOUT | 200 {\"status\":\"ok\"}";
     assert_eq!(s.answers(one), expected);
     assert_eq!(s.answers(other), expected);
+    // Whose time is over first is nobody's affair.
+    let orders = [["one", "other"], ["other", "one"]].map(|names| names.map(chunk).concat());
     let got = s.got(reader);
-    assert!(got.contains(&chunk("one")) && got.contains(&chunk("other")));
+    assert!(orders.contains(&got), "{got}");
 }
 
 #[test]
@@ -325,8 +328,8 @@ fn a_send_behind_a_rejected_request_whose_target_stalls_in_the_same_tick() {
     );
     s.jump(Duration::from_secs(6));
     assert!(s.is_closed(reader));
-    let answers = s.answers(client);
-    assert!(answers.starts_with("504 GATEWAY_TIMEOUT | "), "{answers}");
+    let expected = "504 GATEWAY_TIMEOUT | 404 TOKEN_NOT_FOUND";
+    assert_eq!(s.answers(client), expected);
 }
 
 #[test]

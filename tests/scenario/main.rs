@@ -1,11 +1,13 @@
 //! The core by script: what happens in, bytes and effects out, every row of the state machine and
 //! every limit, on a clock that the test moves.
 
+mod capture;
 mod driver;
 
 mod http;
 mod lifecycle;
 mod limits;
+mod lines;
 mod sends;
 mod shutdown;
 mod streams;
