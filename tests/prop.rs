@@ -15,6 +15,8 @@ use ssegateway::wheel::{TICK_MS, Tick, Wheel};
 mod body;
 #[path = "../fuzz/bodies/head.rs"]
 mod head;
+#[path = "prop/heads.rs"]
+mod heads;
 #[path = "../fuzz/bodies/send_json.rs"]
 mod send_json;
 #[path = "../fuzz/bodies/sse.rs"]
@@ -200,6 +202,11 @@ proptest! {
     }
 
     #[test]
+    fn well_formed_heads_are_read_as_they_were_meant(head in heads::well_formed()) {
+        head.check();
+    }
+
+    #[test]
     fn chunked_bodies_are_read_as_their_twin_reads_them(
         steer in any::<[u8; 4]>(),
         parts in chunked_parts(),
@@ -229,7 +236,7 @@ proptest! {
 
     #[test]
     fn the_wheel_fires_what_a_sorted_map_fires(
-        actions in vec((any::<bool>(), 0u64..120_000, 1usize..20), 1..80),
+        actions in vec((0u8..7, 0u64..120_000, 1usize..20), 1..80),
     ) {
         wheel_against_map(&actions);
     }
@@ -242,16 +249,22 @@ proptest! {
     }
 }
 
-/// Arms at random distances, lets random times pass with random budgets.
-fn wheel_against_map(actions: &[(bool, u64, usize)]) {
+/// Arms at random distances, lets random times pass with random budgets, forgets some of all.
+fn wheel_against_map(actions: &[(u8, u64, usize)]) {
     let mut wheel = Wheel::default();
     let mut map: BTreeMap<(u64, usize), ()> = BTreeMap::new();
+    let mut ticks = BTreeMap::new();
     let mut now = 0;
-    for (owner, (is_arming, distance, budget)) in actions.iter().enumerate() {
-        if *is_arming {
+    for (owner, (kind, distance, budget)) in actions.iter().enumerate() {
+        if *kind == 0 {
+            let is_wanted = |owner: usize| !owner.is_multiple_of(*budget);
+            wheel.retain(|owner, tick| is_wanted(owner) && ticks.get(&owner) == Some(&tick));
+            map.retain(|(_, owner), ()| is_wanted(*owner));
+        } else if *kind < 4 {
             let at = now + distance;
             let tick = wheel.arm(owner, Time(at));
             assert!(tick >= Tick::at(Time(at)));
+            ticks.insert(owner, tick);
             map.insert((at.div_ceil(TICK_MS) * TICK_MS, owner), ());
         } else {
             // Now and then longer than a turn of the wheel.
@@ -278,6 +291,9 @@ fn wheel_against_map(actions: &[(bool, u64, usize)]) {
         // A deadline that has passed already fires at the next tick, never before its own.
         let bound = earliest.map(|at| at.max(Time((now / TICK_MS + 1) * TICK_MS)));
         assert!(next <= bound, "{next:?} is later than {bound:?}");
+        // What was looked at once needs no other look.
+        let is_new = next.is_none_or(|next| next > Time(now) || now == 0);
+        assert!(is_new, "{next:?} is over at {now}");
         assert_eq!(wheel.len(), map.len());
     }
 }
