@@ -79,7 +79,7 @@ impl Shared {
     }
 
     /// How long the exchange may last; `None` when its time is over already.
-    fn limit(&self, job: &Job) -> Option<Duration> {
+    pub(super) fn limit(&self, job: &Job) -> Option<Duration> {
         let limit = match job.action {
             Action::Connect { expires } => {
                 let left = Duration::from_millis(expires.0)

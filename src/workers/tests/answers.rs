@@ -222,8 +222,8 @@ fn answers() {
 
 #[test]
 fn refused() {
-    let address = Backend::new().address();
-    let rig = Rig::new(settings(address));
+    let nobody = Refusing::new();
+    let rig = Rig::new(settings(nobody.address()));
     assert_eq!(sentence(rig.outcome(connect(1))), "connection refused");
 }
 
@@ -309,7 +309,16 @@ fn a_connect_lasts_a_second_longer_than_its_client() {
     peer.request();
     assert!(matches!(rig.result().outcome, Outcome::TimedOut));
     assert!(epoch.elapsed() >= Duration::from_millis(1700));
-    assert!(epoch.elapsed() < Duration::from_secs(5));
+    // How much longer is looked at where no other work of the host counts.
+    let limit = |id| {
+        rig.workers
+            .shared
+            .limit(&connect_until(id, Time(3_600_000)))
+    };
+    let left = || Duration::from_secs(3600) - epoch.elapsed();
+    let (most, limit, least) = (left(), limit(3).expect("time"), left());
+    let second = Duration::from_secs(1);
+    assert!(limit <= most + second && limit >= least + second);
     // Its client has had the answer already.
     let late = rig.outcome(connect_until(2, Time(1700)));
     assert!(matches!(late, Outcome::NeverSent));
@@ -368,10 +377,12 @@ fn head_and_body_come_in_one_piece() {
 fn failures_do_not_name_the_url() {
     // A label this long is refused without asking a name server.
     let name = format!("http://se-cret{}/", "x".repeat(64));
+    let nobody = Refusing::new();
+    let at = nobody.address();
     let cases = [
-        ("http://127.0.0.1:1/se-cret?se-cret", "connection refused"),
-        ("https://127.0.0.1:1/se-cret", "connection refused"),
-        (&name, "host name not found"),
+        (format!("http://{at}/se-cret?se-cret"), "connection refused"),
+        (format!("https://{at}/se-cret"), "connection refused"),
+        (name, "host name not found"),
     ];
     for (url, expected) in cases {
         let mut settings = settings("x");

@@ -143,12 +143,35 @@ fn hanging_connects_do_not_delay_disconnects() {
     drop(hanging);
 }
 
+/// The limit of a disconnect begins with its exchange, however long it waited for a worker.
+#[test]
+fn a_disconnect_behind_one_that_hangs_has_its_whole_time() {
+    let backend = Backend::new();
+    let mut settings = settings(backend.address());
+    let limit = Duration::from_millis(500);
+    settings.disconnect_timeout = limit;
+    let rig = Rig::new(settings);
+    let begun = Instant::now();
+    rig.submit(disconnect(1));
+    rig.submit(disconnect(2));
+    for id in 1..=2 {
+        let mut peer = backend.accept();
+        assert!(peer.request().contains(&token(id).to_string()));
+        let result = rig.result();
+        assert_eq!(result.id, JobId(id));
+        assert!(matches!(result.outcome, Outcome::TimedOut));
+        assert!(begun.elapsed() >= limit * id as u32);
+    }
+}
+
 #[test]
 fn the_most_recently_idle_works_and_the_others_age_out() {
     let backend = Backend::new();
     let mut settings = settings(backend.address());
     settings.connect_workers = 3;
-    settings.worker_idle = Duration::from_secs(1);
+    // Long beside what a busy host may keep this test from looking: the last worker must still be
+    // there when the others have gone.
+    settings.worker_idle = Duration::from_secs(2);
     let rig = Rig::new(settings);
     let mut peers = Vec::new();
     for id in 0..3 {
@@ -178,6 +201,7 @@ fn the_most_recently_idle_works_and_the_others_age_out() {
     assert_eq!(rig.workers.connects.threads(), (1, 1));
     let begun = Instant::now();
     last.closed();
+    // Its rest began before `begun`, by no more than the host kept this test waiting.
     assert!(begun.elapsed() > Duration::from_millis(500));
     assert_eq!(rig.workers.connects.threads(), (0, 0));
     backend.assert_idle();

@@ -132,14 +132,28 @@ fn exchange(lookup: &Arc<Lookup>) -> Exchange {
     Exchange::new(url, PATIENCE, dial)
 }
 
+/// A backend, and its port in the other family, which is its own as well: another's backend there
+/// would answer in its stead.
+fn beside_nobody(listen: &str, mut other: SocketAddr) -> (Backend, Refusing) {
+    loop {
+        let backend = Backend::on(listen).expect("a port");
+        other.set_port(backend.address().port());
+        if let Ok(nobody) = Refusing::on(other) {
+            return (backend, nobody);
+        }
+    }
+}
+
 /// `localhost` has two addresses, and a backend often listens on one of them.
 #[test]
 fn one_working_address_is_enough() {
-    for listen in ["127.0.0.1:0", "[::1]:0"] {
+    let (four, six) = ("127.0.0.1:0", "[::1]:0");
+    for (listen, other) in [(four, six), (six, four)] {
         // A machine without IPv6 has nothing to show.
-        let Ok(backend) = Backend::on(listen) else {
+        if Backend::on(six).is_err() {
             continue;
-        };
+        }
+        let (backend, _nobody) = beside_nobody(listen, address(other));
         let port = backend.address().port();
         let both = ["127.0.0.1", "::1"].map(|ip| SocketAddr::new(ip.parse().expect("an IP"), port));
         let lookup = Arc::new(Lookup::by(move || Ok(both.to_vec())));
