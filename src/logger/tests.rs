@@ -1,7 +1,7 @@
 //! Over writers that do what a test tells them, when it tells them. Nothing here sleeps.
 
 use std::io::ErrorKind;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 use super::*;
 
@@ -66,7 +66,7 @@ fn gate() -> (Gated, Gate) {
 impl Gate {
     /// Waits until a call is made; its length.
     fn called(&self) -> usize {
-        self.calls.recv().expect("a writer")
+        self.calls.recv_timeout(PATIENCE).expect("a writer")
     }
 
     fn say(&self, verdict: Verdict) {
@@ -83,6 +83,8 @@ fn text(written: &Mutex<Vec<u8>>) -> String {
     String::from_utf8(written.lock().unwrap().clone()).unwrap()
 }
 
+/// No test waits longer for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn tuned(out: Gated, err: Gated, capacity: usize, linger: Duration) -> Logger {
@@ -373,7 +375,9 @@ fn a_flush_at_exit_ends_though_both_outputs_are_blocked() {
     let begun = Instant::now();
     assert!(!logger.flush_at_exit());
     let took = begun.elapsed();
-    assert!(took >= FLUSH && took < 2 * FLUSH, "{took:?}");
+    assert_eq!(FLUSH, Duration::from_millis(200), "the contract's");
+    // How much longer a busy host makes it is not the log's affair; that it ends is.
+    assert!(took >= FLUSH && took < Duration::from_secs(5), "{took:?}");
     // One blocked output does not keep the other's lines.
     say(&logger, Level::Error, "ssegateway", "z");
     let written = err_gate.open();
@@ -392,6 +396,11 @@ fn the_threads_end_with_the_log_and_what_is_left_is_written() {
     gate.say(ALL);
     gate.called();
     gate.say(ALL);
-    assert!(gate.calls.recv().is_err(), "the writer is gone");
+    let end = gate.calls.recv_timeout(PATIENCE);
+    assert_eq!(
+        end,
+        Err(RecvTimeoutError::Disconnected),
+        "the writer is gone"
+    );
     assert_eq!(text(&gate.written), "[INFO] a\n[INFO] b\n");
 }
