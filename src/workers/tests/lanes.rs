@@ -186,8 +186,9 @@ fn the_most_recently_idle_works_and_the_others_age_out() {
         until(|| rig.workers.connects.threads() == (3, rest + 1));
     }
     let mut last = peers.pop().expect("three");
-    let mut id = 3;
+    let (mut id, begun) = (3, Instant::now());
     while !peers.iter_mut().all(Peer::is_closed) {
+        assert!(begun.elapsed() < PATIENCE, "the others do not age out");
         rig.submit(connect(id));
         last.request();
         last.send(OK);
