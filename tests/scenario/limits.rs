@@ -196,6 +196,22 @@ fn a_publisher_that_asks_for_nothing_is_not_answered() {
 }
 
 #[test]
+fn a_stream_request_that_keeps_nothing_is_not_dropped_for_what_another_holds() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let (slow, job) = s.stream();
+    let (_, its_job) = s.stream();
+    let publisher = s.open();
+    s.takes(slow, Takes::Bytes(0));
+    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(1900))), OK);
+    let client = s.open();
+    s.bytes(client, post(&event_for(&its_job, "y")) + GET);
+    assert_eq!(s.answers(client), OK, "the send before it was carried out");
+    let waiting = s.job();
+    s.result(&waiting, accepted());
+    assert_eq!(s.got(client), STREAM_HEAD);
+}
+
+#[test]
 fn an_answer_that_directs_more_than_all_may_hold() {
     let mut s = Script::with_limits(|limits| limits.max_held = 2000);
     let (client, job) = s.await_callback();
