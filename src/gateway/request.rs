@@ -443,8 +443,8 @@ impl<S> Gateway<S> {
             return;
         };
         match conn.state {
-            // Nothing was asked that this could be the answer to.
-            State::Reading { .. } if conn.input.is_empty() => {}
+            // It keeps nothing: it is others who hold too much.
+            State::Reading { .. } | State::AwaitingCallback(_) if conn.input.is_empty() => {}
             State::Reading { .. } | State::ReadingBody(_) => {
                 self.journal.limit(Limit::Held, None, now);
                 self.answer(id, &routes::OVERLOADED, now);
