@@ -1,26 +1,41 @@
-//! The gateway and a small backend in one process, to try it with nothing to configure.
+//! The *reference backend*: what an application does for the gateway, to be read as an example in
+//! whatever language the application is written, and a page that shows it.
 //!
-//! The gateway is the real one and takes its settings as ever, but for the callback URL, which is
-//! the demo's own backend.
+//! ```text
+//! main ──► web ──► tasks, versions ──► connections ──► gateway
+//! ```
+//!
+//! [`connections`] knows which connection is whose, [`tasks`] and [`versions`] are two services of
+//! an application that send to it, [`gateway`] is the way there and [`web`] the routes. Whatever
+//! calls the gateway may block, and holds no lock.
+//!
+//! `demo` runs the gateway in the same process: the real one, with its settings as ever but for the
+//! callback URL, which is this backend. `demo backend` runs the backend alone.
 #![forbid(unsafe_code)]
 
-mod backend;
-mod events;
+mod connections;
+mod gateway;
+mod options;
+mod relay;
+mod target;
+mod tasks;
+mod versions;
+mod web;
 
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use ssegateway::config::{Config, Invocation};
 use ssegateway::host;
 use ssegateway::logger::Logger;
 use ssegateway::server::Server;
 
-use backend::Backend;
-use events::Streams;
+use gateway::Http;
+use options::{Options, authority};
+use web::Backend;
 
 /// Where the page is, unless something else is there.
 const PAGE_PORT: u16 = 3080;
@@ -28,8 +43,20 @@ const PAGE_PORT: u16 = 3080;
 /// The gateway's default port; it is taken by something else on many a developer's machine.
 const USUAL_PORT: u16 = 3000;
 
+/// An exit code and a sentence for people.
+type Failure = (u8, String);
+
 fn main() -> ExitCode {
-    match start() {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    let is_alone = arguments.next_if(|first| first == "backend").is_some();
+    let done = if is_alone {
+        options::parse(arguments)
+            .map_err(|why| (2, why))
+            .and_then(backend_alone)
+    } else {
+        both(arguments)
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, why)) => {
             let _ = writeln!(io::stderr(), "demo: {why}");
@@ -38,13 +65,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn start() -> Result<(), (u8, String)> {
-    let failed = |what: &str, why: &dyn Display| (1, format!("{what}: {why}"));
-    let spare = free_port().map_err(|e| failed("there is no free port", &e))?;
-    let Some(mut config) = configure(spare)? else {
+fn failed(what: &str, why: &dyn Display) -> Failure {
+    (1, format!("{what}: {why}"))
+}
+
+/// The backend of a gateway that runs elsewhere.
+fn backend_alone(options: Option<Options>) -> Result<(), Failure> {
+    let Some(options) = options else {
+        say(options::HELP);
         return Ok(());
     };
-    let streams = Arc::new(Streams::default());
+    let cannot_listen = |e| failed(&format!("cannot listen on {}", options.listen), &e);
+    let listener = TcpListener::bind(&options.listen).map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    let sends = Http::new(options.send_url);
+    let thread = Backend::new(Box::new(sends), options.gateway)
+        .serve(listener)
+        .map_err(|e| failed("the backend cannot start", &e))?;
+    say(&format!("backend listening on {address}"));
+    thread
+        .join()
+        .map_err(|_| (1, "the backend has ended".to_owned()))
+}
+
+/// The gateway and the backend in this process.
+fn both(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    let spare = free_port().map_err(|e| failed("there is no free port", &e))?;
+    let Some(mut config) = configure(arguments, spare)? else {
+        return Ok(());
+    };
     // A page that is open finds the next demo again if that has the same port.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PAGE_PORT))
         .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
@@ -59,20 +108,14 @@ fn start() -> Result<(), (u8, String)> {
         Logger::standard(config.log_level).map_err(|e| failed("cannot start the log", &e))?;
     logger.install().map_err(|e| failed("cannot log", &e))?;
     let mut gateway = listen(&mut config, spare).map_err(|why| (1, why))?;
-    let send_url = send_url(&config);
-    let backend = Backend {
-        gateway: (reachable(config.host.as_deref()), config.port),
-        send_url: send_url.clone(),
-        streams: Arc::clone(&streams),
-    };
-    backend
+    let clients_to = (reachable(config.host.as_deref()), config.port);
+    Backend::new(Box::new(Http::new(send_url(&config))), clients_to)
         .serve(listener)
         .map_err(|e| failed("the demo's backend cannot start", &e))?;
-    events::tick(streams, send_url.clone()).map_err(|e| failed("cannot start the clock", &e))?;
     for note in &config.notes {
         log::warn!("{note}");
     }
-    welcome(&config, &send_url, &page);
+    welcome(&config, &page);
     let ended = gateway.run();
     logger.flush_at_exit();
     ended
@@ -82,7 +125,10 @@ fn start() -> Result<(), (u8, String)> {
 
 /// The gateway's settings from the environment and the command line. The port that stands for
 /// "none was given" is `spare`; `None` when only a question had to be answered.
-fn configure(spare: u16) -> Result<Option<Config>, (u8, String)> {
+fn configure(
+    arguments: impl Iterator<Item = OsString>,
+    spare: u16,
+) -> Result<Option<Config>, Failure> {
     let env = |name: &str| match name {
         // The demo's backend is the backend.
         "CALLBACK_URL" => None,
@@ -92,7 +138,7 @@ fn configure(spare: u16) -> Result<Option<Config>, (u8, String)> {
         _ => given(name),
     };
     let facts = host::prepare();
-    match Config::from_sources(std::env::args_os().skip(1), env, &facts) {
+    match Config::from_sources(arguments, env, &facts) {
         Ok(Invocation::Run(config)) => {
             if config.callback_url.is_some() || given("CALLBACK_URL").is_some() {
                 say("CALLBACK_URL is not used: the demo is its own backend.");
@@ -100,7 +146,10 @@ fn configure(spare: u16) -> Result<Option<Config>, (u8, String)> {
             Ok(Some(config))
         }
         Ok(Invocation::Help(text) | Invocation::Version(text)) => {
-            say("The demo takes the gateway's settings, but for the callback URL.\n");
+            say(
+                "The demo takes the gateway's settings, but for the callback URL. \
+                 For the backend alone: demo backend --help\n",
+            );
             say(&text);
             Ok(None)
         }
@@ -143,15 +192,6 @@ fn reachable(host: Option<&str>) -> String {
     }
 }
 
-/// `host:port` as it stands in a URL.
-fn authority(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
 fn send_url(config: &Config) -> String {
     let (host, port) = match &config.internal_listen {
         Some(internal) => (Some(internal.host.as_str()), internal.port),
@@ -160,16 +200,16 @@ fn send_url(config: &Config) -> String {
     format!("http://{}/internal/send", authority(&reachable(host), port))
 }
 
-fn welcome(config: &Config, send_url: &str, page: &impl Display) {
+fn welcome(config: &Config, page: &impl Display) {
     let gateway = authority(&reachable(config.host.as_deref()), config.port);
     say(&format!(
         "The gateway listens on port {port}, with a demo backend behind it. Try:\n\n  \
-         a stream       curl -N http://{gateway}/events\n  \
-         a send to it   curl {send_url} -d '{example}'\n  \
+         a stream       curl -N 'http://{gateway}/events?client=me'\n  \
+         a task         curl 'http://{page}/tasks?client=me' -d '{{\"name\":\"report\",\"seconds\":5}}'\n  \
+         a version      curl http://{page}/version -d '{{\"version\":\"1.2.3\"}}'\n  \
          in a browser   http://{page}/\n\n\
-         Each stream's token is shown below when it connects. Ctrl-C ends the demo.\n",
+         What happens is shown below. Ctrl-C ends the demo.\n",
         port = config.port,
-        example = events::example("TOKEN"),
     ));
 }
 
