@@ -64,11 +64,11 @@ impl Versions {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client has connected: it gets what has waited for it.
+    /// A client has connected: from now on it is told of every version. What has waited for it
+    /// goes out with [`Versions::flush`].
     pub(crate) fn connected(&self, identifier: &str) {
         let is_absent = |other: &str| !self.connections.is_connected(other);
         self.book().connected(identifier, is_absent);
-        self.flush(identifier);
     }
 
     /// Puts a version into every client's queue, from where [`Versions::flush`] sends it. All
@@ -216,6 +216,7 @@ mod tests {
         fn connect(&self, identifier: &str, token: &str) {
             self.connections.connect(identifier, token);
             self.versions.connected(identifier);
+            self.versions.flush(identifier);
         }
 
         fn announce(&self, version: &str) {
@@ -326,6 +327,7 @@ mod tests {
             connections.disconnect("1");
             connections.connect("a", "2");
             versions.connected("a");
+            versions.flush("a");
             Outcome::Failed
         });
         world.connect("a", "1");

@@ -103,9 +103,9 @@ impl Backend {
         }
     }
 
-    /// The connection is entered before the answer, so that nothing is missed from then on: the
-    /// gateway buffers what is sent during the callback and puts the answer's event before it.
-    /// What needs sends comes behind the answer, which waits for none of them.
+    /// What is to be known is entered before the answer, so that a stream that is open misses
+    /// nothing: the gateway buffers what is sent during the callback and puts the answer's event
+    /// before it. What is to be sent comes behind the answer, which waits for no send.
     fn connect(&self, request: Request, token: &str, url: &str) -> io::Result<()> {
         let stream = match Stream::parse(url) {
             Ok(stream) => stream,
@@ -116,6 +116,9 @@ impl Backend {
         };
         let identifier = stream.identifier();
         let connect = self.connections.connect(&identifier, token);
+        if let (Connect::New { .. }, Stream::Client(_)) = (&connect, &stream) {
+            self.versions.connected(&identifier);
+        }
         let open = Event {
             name: "connection_open",
             data: json!({"identifier": identifier}),
@@ -133,7 +136,7 @@ impl Backend {
         }
         match &stream {
             Stream::Task(task) => self.tasks.subscribed(task),
-            Stream::Client(_) => self.versions.connected(&identifier),
+            Stream::Client(_) => self.versions.flush(&identifier),
         }
         answered
     }

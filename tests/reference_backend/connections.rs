@@ -1,0 +1,153 @@
+//! The connection manager.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{BUFFERED, Backend};
+use crate::world::{Stream, World, pass, sent};
+
+const MADE_UP: &str = "00000000-0000-4000-8000-000000000000";
+
+#[test]
+fn a_new_connection_replaces_the_old_one_and_survives_its_disconnect() {
+    let world = World::start();
+    let mut old = world.open("/events?client=a");
+    let token = world.demo.token_of("/events?client=a");
+    let mut new = world.open("/events?client=a");
+    old.expect_close("replaced");
+    world
+        .demo
+        .wait_line(&["disconnect ", &token, "server_closed"]);
+    assert_eq!(world.demo.connection("client:a"), (true, 0));
+    world.demo.announce("1");
+    new.expect_version("1");
+}
+
+#[test]
+fn a_close_that_takes_long_holds_up_nobody() {
+    let (world, gate) = World::gated(|send| send["close"] == true);
+    let mut old = world.open("/events?client=a");
+    // Its connect callback is answered and its stream open while the close is held.
+    let mut new = world.open("/events?client=a");
+    let close = gate.next_where("close", |send| send.json["close"] == true);
+    assert_eq!(close.json["token"], world.demo.token_of("/events?client=a"));
+    let mut other = world.open("/events?client=b");
+    assert_eq!(world.demo.connection("client:a"), (true, 0));
+    world.demo.announce("1");
+    other.expect_version("1");
+    new.expect_version("1");
+    assert!(!close.is_answered());
+    pass(world.gateway.port(), &close);
+    old.expect_close("replaced");
+}
+
+#[test]
+fn what_the_gateway_does_not_know_is_forgotten() {
+    let world = World::start();
+    let (status, _) = world.demo.callback("connect", MADE_UP, "/events?client=a");
+    assert_eq!(status, 200);
+    assert_eq!(world.demo.connection("client:a"), (true, 0));
+    world.demo.announce("1");
+    world.demo.wait_line(&["forgotten ", MADE_UP]);
+    assert_eq!(world.demo.connection("client:a"), (false, 1));
+    // Nothing was lost with it.
+    world.open("/events?client=a").expect_version("1");
+}
+
+#[test]
+fn a_404_for_an_old_connection_does_not_touch_its_successor() {
+    let (world, gate) = World::gated(|send| send["token"] == MADE_UP && send["close"] == false);
+    world.demo.callback("connect", MADE_UP, "/events?client=a");
+    world.demo.announce("1");
+    let send = gate.next_where("version", |send| send.json["token"] == MADE_UP);
+    let mut stream = world.open("/events?client=a");
+    assert!(pass(world.gateway.port(), &send).contains("TOKEN_NOT_FOUND"));
+    stream.expect_version("1");
+    world.demo.announce("2");
+    stream.expect_version("2");
+    assert!(world.demo.connection("client:a").0);
+}
+
+#[test]
+fn callbacks_that_come_twice_change_nothing() {
+    let world = World::start();
+    let target = "/events?client=a";
+    let mut stream = world.open(target);
+    let token = world.demo.token_of(target);
+    let (status, answer) = world.demo.callback("connect", &token, target);
+    assert_eq!((status, sent(&answer).0), (200, "connection_open"));
+    world.demo.announce("1");
+    stream.expect_version("1");
+    world.leave(stream, target);
+    for (action, expected) in [("disconnect", 204), ("connect", 200), ("disconnect", 204)] {
+        assert_eq!(world.demo.callback(action, &token, target).0, expected);
+        assert_eq!(world.demo.connection("client:a"), (false, 0), "{action}");
+    }
+}
+
+#[test]
+fn a_repeated_connect_does_not_bring_back_who_was_replaced() {
+    let world = World::start();
+    let target = "/events?client=a";
+    let mut old = world.open(target);
+    let token = world.demo.token_of(target);
+    let mut new = world.open(target);
+    old.expect_close("replaced");
+    assert_eq!(world.demo.callback("connect", &token, target).0, 200);
+    world.demo.announce("1");
+    new.expect_version("1");
+}
+
+#[test]
+fn a_gateway_that_hangs_costs_less_than_a_callback_may_take() {
+    let (world, gate) = World::gated(|_| true);
+    let _stream = world.open("/events?client=a");
+    world.demo.announce("1");
+    let send = gate.next_where("version", |send| send.json["close"] == false);
+    let begun = Instant::now();
+    world
+        .demo
+        .wait_line(&["send failed", &world.demo.token_of("/events?client=a")]);
+    // The gateway gives a callback up after 5 s.
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(!send.is_answered());
+    // Nothing is known of the connection, and the event waits on.
+    assert_eq!(world.demo.connection("client:a"), (true, 1));
+}
+
+#[test]
+fn events_sent_before_the_connect_is_answered_come_behind_its_own() {
+    let callbacks = Backend::start();
+    let (world, sends) = World::behind(&callbacks);
+    let target = "/events?client=a";
+    let mut client = world.gateway.get(target);
+    let callback = callbacks.next_connect_of(target);
+    let (status, answer) = world.demo.ask("POST", "/callback", &callback.text());
+    world.demo.announce("1");
+    let send = sends.next_where("version", |_| true);
+    assert_eq!(pass(world.gateway.port(), &send), BUFFERED);
+    callback.answer(status, &answer.to_string());
+    assert_eq!(client.read_head().status, 200);
+    let mut stream = Stream(client);
+    assert_eq!(stream.next().0, "connection_open");
+    stream.expect_version("1");
+    // Whatever else is called back is of no interest here, but wants an answer.
+    drop(stream);
+    callbacks.next_disconnect().answer(204, "");
+}
+
+#[test]
+fn a_stream_is_for_one_client_or_one_task() {
+    let world = World::start();
+    for (target, status) in [
+        ("/events", 400),
+        ("/events?client=", 400),
+        ("/events?client=a&task=b", 400),
+        ("/favicon.ico", 404),
+    ] {
+        assert_eq!(
+            world.gateway.get(target).read_response().status(),
+            status,
+            "{target}"
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! The program: its command line, its page, and the way through it to the gateway.
+
+use std::process::{Command, Output};
+
+use serde_json::json;
+
+use crate::support::{Client, Port};
+use crate::world::{Stream, World};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_demo"))
+        .args(arguments)
+        .env_clear()
+        .output()
+        .expect("the demo runs")
+}
+
+#[test]
+fn the_command_line_tells_what_it_wants() {
+    let help = run(&["backend", "--help"]);
+    let text = String::from_utf8_lossy(&help.stdout);
+    assert!(
+        help.status.success() && text.contains("--send-url"),
+        "{text}"
+    );
+    let port = Port::reserve_local();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port.number())).expect("the port");
+    let listen = taken.local_addr().expect("an address").to_string();
+    for (arguments, code, part) in [
+        (["--port", "1"], 2, "--port"),
+        (["--gateway", "https://h"], 2, "https://h"),
+        (["--listen", &listen], 1, &listen),
+    ] {
+        let ended = run(&[&["backend"], &arguments[..]].concat());
+        let text = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{text}");
+        assert!(text.lines().count() == 1 && text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn the_page_and_its_stream_have_one_origin() {
+    let world = World::start();
+    let page = world.demo.request("GET", "/", "");
+    assert_eq!(page.status(), 200);
+    assert_eq!(
+        page.head.value("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let mut client = Client::connect(world.demo.port());
+    client.get("/events?client=a");
+    assert_eq!(
+        client.read_head().value("content-type"),
+        Some("text/event-stream")
+    );
+    let mut stream = Stream(client);
+    stream.expect("connection_open", &json!({"identifier": "client:a"}));
+    world.demo.announce("1");
+    stream.expect_version("1");
+    let missing = world.demo.request("GET", "/x", "");
+    assert_eq!(missing.status(), 404);
+}
