@@ -67,6 +67,11 @@ impl Demo {
         })
     }
 
+    pub(crate) fn has_line(&self, part: &str) -> bool {
+        self.lines
+            .look(|lines| lines.iter().any(|line| line.contains(part)))
+    }
+
     /// The token of the stream with this target; there must have been only one.
     #[track_caller]
     pub(crate) fn token_of(&self, target: &str) -> String {

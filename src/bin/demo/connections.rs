@@ -302,8 +302,14 @@ mod tests {
     fn a_connection_is_finished_once() {
         let (fake, connections) = connections();
         let inner = Arc::clone(&connections);
-        fake.react(move |_, _| {
-            inner.finish("a", &event(), "again");
+        fake.react(move |_, event| {
+            if event.name == "note" && event.data["text"] == "x" {
+                let other = Event {
+                    name: "note",
+                    data: json!({"text": "again"}),
+                };
+                inner.finish("a", &other, "again");
+            }
             Outcome::Taken
         });
         connections.connect("a", "1");
