@@ -1,0 +1,18 @@
+//! Real clients against the real gateway: what people open streams with, and what stands between.
+//!
+//! ```text
+//! cargo test --test clients -- --include-ignored
+//! ```
+//!
+//! Every test is ignored by default, so that `cargo test` needs Rust alone. What these need beside
+//! it (Node, Python, nginx, curl, Chromium) is looked for by [`tools`], which says how to install
+//! what is missing: that is a failure, never a skip.
+//!
+//! Laws: a client tells on its standard output what it saw, and the test sends the next event only
+//! then, so that nothing passes that waited for a buffer to fill or for the stream to end. Nothing
+//! sleeps; each test has processes and ports of its own.
+
+mod program;
+#[path = "../support/mod.rs"]
+mod support;
+mod tools;
