@@ -11,8 +11,16 @@
 //! Laws: a client tells on its standard output what it saw, and the test sends the next event only
 //! then, so that nothing passes that waited for a buffer to fill or for the stream to end. Nothing
 //! sleeps; each test has processes and ports of its own.
+// A test target has no users but itself.
+#![allow(unreachable_pub)]
 
+mod lines;
+mod nginx;
+mod node;
 mod program;
+mod proxied;
+mod readme;
+mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;

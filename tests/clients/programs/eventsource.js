@@ -8,11 +8,13 @@ const begin = ({ url, names }) => {
   source = new EventSource(url);
   source.onopen = () => report({ open: source.readyState });
   for (const name of ["message", ...names]) {
-    source.addEventListener(name, (event) =>
-      report({ event: event.type, data: event.data, id: event.lastEventId }));
+    source.addEventListener(name, (event) => {
+      // What the source itself fires as `error` has no data.
+      if (event.data === undefined) return;
+      report({ event: event.type, data: event.data, id: event.lastEventId });
+    });
   }
   source.onerror = (event) => {
-    // An event of the stream may be called `error` too.
     if (event.data === undefined) report({ error: event.code ?? null, state: source.readyState });
   };
 };
