@@ -45,6 +45,19 @@ fn httpx_gets_every_event_at_once() {
     assert!(program.wait_exit().success());
 }
 
+/// Its default is shorter than the gateway's.
+#[test]
+#[ignore = "needs Python"]
+fn httpx_does_not_wait_for_a_heartbeat_unless_it_is_told_to() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    let program = python("httpx with its own time-out", &gateway);
+    let token = accept(&backend).token();
+    assert_eq!(program.report(), json!({"open": "HTTP/1.1"}));
+    assert_eq!(program.report(), json!({"end": "ReadTimeout"}));
+    expect_disconnect(&backend, &token, "client_closed");
+}
+
 #[test]
 #[ignore = "needs Python"]
 fn requests_gets_every_line_at_once() {

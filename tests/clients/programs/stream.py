@@ -19,10 +19,8 @@ def refused(status, body):
     report(status=status, code=json.loads(body)["error"]["code"])
 
 
-def by_httpx(url):
-    # httpx gives up after 5 s of silence by default, before the first heartbeat.
-    timeout = httpx.Timeout(5, read=60)
-    with httpx.Client(timeout=timeout, trust_env=False) as client:
+def by_httpx(url, **options):
+    with httpx.Client(trust_env=False, **options) as client:
         with httpx_sse.connect_sse(client, "GET", url) as source:
             if source.response.status_code != 200:
                 return refused(source.response.status_code, source.response.read())
@@ -47,6 +45,12 @@ def by_requests(url):
 report(ready=True)
 order = json.loads(sys.stdin.readline())
 try:
-    {"httpx": by_httpx, "requests": by_requests}[sys.argv[1]](order["url"])
+    match sys.argv[1]:
+        case "httpx":
+            by_httpx(order["url"], timeout=httpx.Timeout(5, read=60))
+        case "httpx with its own time-out":
+            by_httpx(order["url"])
+        case "requests":
+            by_requests(order["url"])
 except (httpx.HTTPError, requests.RequestException) as error:
     report(end=type(error).__name__)
