@@ -56,6 +56,7 @@ pub mod buf;
 pub mod callback;
 pub mod config;
 pub mod gateway;
+pub mod healthcheck;
 pub mod host;
 pub mod http;
 pub mod logfmt;

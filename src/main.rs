@@ -6,10 +6,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ssegateway::config::{Config, Invocation};
+use ssegateway::healthcheck;
 use ssegateway::host;
 use ssegateway::logger::Logger;
 use ssegateway::server::{Exit, Server};
 
+/// What `--healthcheck` found.
+const UNHEALTHY: u8 = 1;
 /// A start-up failure other than the configuration's.
 const START: u8 = 1;
 /// A setting that is not valid.
@@ -20,6 +23,12 @@ fn main() -> ExitCode {
     let args = std::env::args_os().skip(1);
     match Config::from_sources(args, |name| std::env::var_os(name), &facts) {
         Ok(Invocation::Run(config)) => run(&config),
+        Ok(Invocation::Healthcheck(config)) => {
+            match healthcheck::check(&config, healthcheck::LIMIT) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(UNHEALTHY, &error),
+            }
+        }
         Ok(Invocation::Help(text) | Invocation::Version(text)) => {
             // Who asked may have left; `print!` would panic.
             let _ = io::stdout().write_all(text.as_bytes());

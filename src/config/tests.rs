@@ -304,6 +304,12 @@ fn arguments_that_are_no_settings() {
         (&["--port=1", "--port=1"], "--port is given more than once"),
         (&["--port=", "--port=1"], "--port is given more than once"),
         (&["--help=1"], "--help takes no value"),
+        (&["--healthcheck=1"], "--healthcheck takes no value"),
+        (&["-V=1"], "--version takes no value"),
+        (&["-p1"], "a flag that is unknown;"),
+        (&["--"], "an argument that belongs to no flag"),
+        (&["-"], "an argument that belongs to no flag"),
+        (&[""], "an argument that belongs to no flag"),
     ];
     for (args, part) in table {
         let error = refusal(args, &[]);
@@ -329,6 +335,23 @@ fn help_lists_every_setting_with_its_default() {
         }
         assert!(text.contains("[default: 100] [from 1 to 256]"));
     }
+}
+
+#[test]
+fn a_healthcheck_has_the_settings_of_a_run() {
+    let args = ["--port=1", "--healthcheck", "--host", "::1"];
+    match read(&args, &[("LOG_LEVEL", "warn")]) {
+        Ok(Invocation::Healthcheck(config)) => {
+            assert_eq!((config.port, config.host.as_deref()), (1, Some("::1")));
+            assert_eq!(config.log_level, LevelFilter::Warn);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(
+        read(&["--healthcheck", "--help"], &[]),
+        Ok(Invocation::Help(text)) if text.contains("--healthcheck")
+    ));
+    assert!(refusal(&["--healthcheck", "--port=x"], &[]).contains("--port"));
 }
 
 #[test]

@@ -153,6 +153,10 @@ fn configure(
             say(&text);
             Ok(None)
         }
+        Ok(Invocation::Healthcheck(_)) => Err((
+            2,
+            "the demo has no --healthcheck; `ssegateway --healthcheck` can ask it".to_owned(),
+        )),
         Err(error) => Err((2, error.to_string())),
     }
 }
