@@ -7,7 +7,7 @@
 //! thin shell around it moves bytes. Calls go downwards only:
 //!
 //! ```text
-//! main ──► config, host, logger
+//! main ──► config, host, logger, healthcheck
 //!   └────► server ──► workers ──► wire          the shell: the only rooms that know
 //!             │  └──► net                       mio, ureq, sockets, threads and clocks
 //!             ▼
