@@ -1,4 +1,7 @@
-//! What the machine allows.
+//! What the machine allows, and threads.
+
+use std::io;
+use std::thread;
 
 use rlimit::Resource;
 
@@ -15,6 +18,19 @@ pub fn prepare() -> HostFacts {
     HostFacts {
         descriptors: descriptors.unwrap_or(FALLBACK),
     }
+}
+
+/// Starts a thread with so many bytes of stack. Boxed, so that the program holds the library's part
+/// of it once and not for every kind of thread.
+///
+/// # Errors
+/// The system has no more threads, or no memory for one.
+pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(stack)
+        .spawn(work)
+        .map(drop)
 }
 
 #[cfg(test)]

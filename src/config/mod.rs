@@ -299,67 +299,64 @@ fn apply(
 }
 
 fn read_flags(args: impl Iterator<Item = OsString>) -> Result<CommandLine, ConfigError> {
-    let mut args = args.collect::<Vec<_>>().into_iter();
+    let mut parser = lexopt::Parser::from_args(args.collect::<Vec<_>>());
     let mut settings: Vec<(&'static Setting, OsString)> = Vec::new();
     let mut purpose: Purpose = Invocation::Run;
-    while let Some(arg) = args.next() {
-        let (flag, glued) = split(arg.as_bytes());
-        let name = match flag {
-            b"-h" | b"--help" => "help",
-            b"-V" | b"--version" => "version",
-            b"--healthcheck" => "healthcheck",
-            _ => {
-                let setting = setting_of(flag)?;
-                let value = match glued {
-                    Some(value) => Some(OsStr::from_bytes(value).to_owned()),
-                    // Another flag there means that the value was forgotten.
-                    None => args.next().filter(|v| !v.as_bytes().starts_with(b"--")),
-                };
-                let value = value.ok_or_else(|| ConfigError::MissingValue(setting.flag()))?;
+    // Values are always taken with their flag, so that `next` itself has nothing to refuse.
+    while let Some(arg) = parser.next().map_err(|_| ConfigError::StrayArgument)? {
+        let question = match arg {
+            lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => ("help", CommandLine::Help),
+            lexopt::Arg::Long("version") | lexopt::Arg::Short('V') => {
+                ("version", CommandLine::Version)
+            }
+            lexopt::Arg::Long("healthcheck") => {
+                if parser.optional_value().is_some() {
+                    return Err(ConfigError::UnexpectedValue("healthcheck"));
+                }
+                purpose = Invocation::Healthcheck;
+                continue;
+            }
+            lexopt::Arg::Long(flag) => {
+                let setting = SETTINGS
+                    .iter()
+                    .find(|setting| setting.has_flag(flag))
+                    .ok_or_else(|| ConfigError::UnknownFlag(showable(flag)))?;
+                let value = flag_value(&mut parser, setting)?;
                 if settings.iter().any(|(of, _)| of.name == setting.name) {
                     return Err(ConfigError::Repeated(setting.flag()));
                 }
                 settings.push((setting, value));
                 continue;
             }
+            lexopt::Arg::Short(letter) => {
+                let flag = letter.is_ascii_alphanumeric().then(|| format!("-{letter}"));
+                return Err(ConfigError::UnknownFlag(flag));
+            }
+            lexopt::Arg::Value(_) => return Err(ConfigError::StrayArgument),
         };
-        match (name, glued) {
-            (_, Some(_)) => return Err(ConfigError::UnexpectedValue(name)),
-            ("help", _) => return Ok(CommandLine::Help),
-            ("version", _) => return Ok(CommandLine::Version),
-            _ => purpose = Invocation::Healthcheck,
-        }
+        return match parser.optional_value() {
+            Some(_) => Err(ConfigError::UnexpectedValue(question.0)),
+            None => Ok(question.1),
+        };
     }
     Ok(CommandLine::Settings(settings, purpose))
 }
 
-/// A flag and the value behind its `=`, if it has one.
-fn split(arg: &[u8]) -> (&[u8], Option<&[u8]>) {
-    match arg.iter().position(|b| *b == b'=') {
-        Some(at) => (&arg[..at], Some(&arg[at + 1..])),
-        None => (arg, None),
+/// The value behind `=` or in the next argument; another flag there means that it was forgotten.
+fn flag_value(parser: &mut lexopt::Parser, setting: &Setting) -> Result<OsString, ConfigError> {
+    if let Some(value) = parser.optional_value() {
+        return Ok(value);
     }
-}
-
-fn setting_of(flag: &[u8]) -> Result<&'static Setting, ConfigError> {
-    match flag {
-        [b'-', b'-', name @ ..] if !name.is_empty() => SETTINGS
-            .iter()
-            .find(|setting| setting.has_flag(name))
-            .ok_or_else(|| ConfigError::UnknownFlag(showable(flag))),
-        [b'-', letter, ..] if *letter != b'-' => Err(ConfigError::UnknownFlag(showable(flag))),
-        _ => Err(ConfigError::StrayArgument),
+    match parser.value() {
+        Ok(value) if !value.as_bytes().starts_with(b"--") => Ok(value),
+        _ => Err(ConfigError::MissingValue(setting.flag())),
     }
 }
 
 /// An unknown flag as it may be shown: a plain word, not a URL that was glued to a flag's name.
-fn showable(flag: &[u8]) -> Option<String> {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    let is_plain = flag.len() <= 40 && flag.iter().all(plain);
-    let text = str::from_utf8(flag).ok();
-    // Behind one dash stands one letter; more is a value.
-    text.filter(|text| is_plain && (text.starts_with("--") || text.len() == 2))
-        .map(String::from)
+fn showable(flag: &str) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (flag.len() <= 40 && flag.bytes().all(plain)).then(|| format!("--{flag}"))
 }
 
 /// The text of `--help`.

@@ -188,12 +188,12 @@ impl Setting {
     }
 
     /// Whether `flag`, without its dashes, is this setting's.
-    pub(super) fn has_flag(&self, flag: &[u8]) -> bool {
+    pub(super) fn has_flag(&self, flag: &str) -> bool {
         let kebab = |b: u8| match b {
             b'_' => b'-',
             b => b.to_ascii_lowercase(),
         };
-        self.name.bytes().map(kebab).eq(flag.iter().copied())
+        self.name.bytes().map(kebab).eq(flag.bytes())
     }
 
     /// Whether its value may hold a secret and is never shown.

@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::host;
+
 /// Stack of a writer thread, in bytes: it calls nothing deep.
 const STACK: usize = 64 * 1024;
 /// Pause before the next attempt on an output that cannot take more now. It is not polled: whether
@@ -91,10 +93,7 @@ impl Pipe {
             parked: Condvar::new(),
         });
         let theirs = Arc::clone(&pipe);
-        thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(STACK)
-            .spawn(move || theirs.run(Output::new(out)))?;
+        host::spawn(name, STACK, Box::new(move || theirs.run(Output::new(out))))?;
         Ok(pipe)
     }
 

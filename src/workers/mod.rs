@@ -20,7 +20,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use http::Uri;
@@ -30,6 +29,7 @@ use self::lane::{Lane, Limits};
 use self::resolver::Lookup;
 use self::worker::{Agents, Outbox, Shared};
 use crate::callback::{Action, CallbackResult, Job, JobId, Outcome};
+use crate::host;
 
 /// Bytes of stack per worker.
 const STACK: usize = if cfg!(feature = "tls") {
@@ -130,11 +130,7 @@ impl Workers {
 
     fn start(&self, lane: &Arc<Lane>, name: &str) -> io::Result<()> {
         let (lane, shared) = (Arc::clone(lane), Arc::clone(&self.shared));
-        thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(STACK)
-            .spawn(move || shared.work(&lane))
-            .map(drop)
+        host::spawn(name, STACK, Box::new(move || shared.work(&lane)))
     }
 
     /// Starts more threads where jobs have waited too long; gives the time after which to call it

@@ -8,7 +8,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use http::Uri;
@@ -16,6 +15,8 @@ use ureq::config::Config;
 use ureq::unversioned::resolver::{ArrayVec, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Error, Timeout};
+
+use crate::host;
 
 /// How long found addresses are used for new connections.
 const FOUND_FOR: Duration = Duration::from_secs(5);
@@ -134,11 +135,7 @@ impl Lookup {
     /// Called under the lock, which keeps the new thread from reporting too early.
     fn start(self: &Arc<Self>) -> io::Result<()> {
         let lookup = Arc::clone(self);
-        thread::Builder::new()
-            .name("lookup".to_owned())
-            .stack_size(STACK)
-            .spawn(move || lookup.run())
-            .map(drop)
+        host::spawn("lookup", STACK, Box::new(move || lookup.run()))
     }
 
     fn run(&self) {

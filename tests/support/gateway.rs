@@ -78,6 +78,11 @@ impl Builder {
         self
     }
 
+    /// The port that it is going to listen on.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
     /// Starts it without waiting for anything.
     pub fn spawn(mut self) -> Gateway {
         let mut child = self
