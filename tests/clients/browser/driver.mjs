@@ -1,0 +1,46 @@
+// Runs one case, named on the command line, in a browser and a world of its own. What the processes
+// and the page said is shown if it fails.
+import { createRequire } from 'node:module';
+import path from 'node:path';
+
+import * as appearance from './appearance.mjs';
+import * as faults from './faults.mjs';
+import * as sharing from './sharing.mjs';
+import * as tasks from './tasks.mjs';
+import { Visitor } from './visitor.mjs';
+import { World } from './world.mjs';
+
+/** Milliseconds that a case may take in all. */
+const LONGEST = 150000;
+
+const cases = { ...tasks, ...sharing, ...faults, ...appearance };
+const [name] = process.argv.slice(2);
+const world = new World();
+const visitor = new Visitor(world);
+
+process.on('exit', () => world.end());
+setTimeout(() => finish(new Error('the case takes too long')), LONGEST);
+
+function finish(error) {
+  if (error) {
+    console.error(error.stack, '\n\n', [...world.lines, ...visitor.lines].join('\n'));
+    process.exit(1);
+  }
+  process.exit(0);
+}
+
+try {
+  const { default: puppeteer } = createRequire(path.join(process.env.MODULES, 'x'))('puppeteer-core');
+  await world.start();
+  visitor.browser = await puppeteer.launch({
+    executablePath: process.env.PUPPETEER_EXECUTABLE_PATH ?? '/usr/bin/chromium',
+    // Over a pipe the browser ends with this process, whatever becomes of it.
+    pipe: true,
+    args: process.getuid() === 0 ? ['--no-sandbox'] : [],
+  });
+  await cases[name](visitor, world);
+  await visitor.browser.close();
+  finish();
+} catch (error) {
+  finish(error);
+}
