@@ -1,7 +1,6 @@
 // Runs one case, named on the command line, in a browser and a world of its own. What the processes
 // and the page said is shown if it fails.
 import { createRequire } from 'node:module';
-import path from 'node:path';
 
 import * as appearance from './appearance.mjs';
 import * as faults from './faults.mjs';
@@ -19,6 +18,7 @@ const world = new World();
 const visitor = new Visitor(world);
 
 process.on('exit', () => world.end());
+process.stdin.resume().on('end', () => finish(new Error('nobody waits for the case any more')));
 setTimeout(() => finish(new Error('the case takes too long')), LONGEST);
 
 function finish(error) {
@@ -30,10 +30,11 @@ function finish(error) {
 }
 
 try {
-  const { default: puppeteer } = createRequire(path.join(process.env.MODULES, 'x'))('puppeteer-core');
+  // By `require`, which looks for packages where NODE_PATH says.
+  const puppeteer = createRequire(import.meta.url)('puppeteer-core');
   await world.start();
   visitor.browser = await puppeteer.launch({
-    executablePath: process.env.PUPPETEER_EXECUTABLE_PATH ?? '/usr/bin/chromium',
+    executablePath: process.env.CHROMIUM,
     // Over a pipe the browser ends with this process, whatever becomes of it.
     pipe: true,
     args: process.getuid() === 0 ? ['--no-sandbox'] : [],

@@ -76,7 +76,7 @@ export class World {
           }
         }
       }`);
-    this.#run('proxy', 'nginx', ['-p', folder, '-c', 'nginx.conf', '-e', 'stderr'], {});
+    this.#run('proxy', process.env.NGINX, ['-p', folder, '-c', 'nginx.conf', '-e', 'stderr'], {});
     await this.until('the proxy', () => answers(proxy, '/'));
   }
 
