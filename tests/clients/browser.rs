@@ -31,7 +31,10 @@ fn drive(case: &str) {
         .env("GATEWAY", env!("CARGO_BIN_EXE_ssegateway"))
         .env("BACKEND", env!("CARGO_BIN_EXE_demo"))
         .env("NGINX", tools::program("nginx"))
-        .env("CHROMIUM", chromium.unwrap_or_else(|| tools::program("chromium")))
+        .env(
+            "CHROMIUM",
+            chromium.unwrap_or_else(|| tools::program("chromium")),
+        )
         .env("SCREENSHOTS", tools::folder().join("screenshots"))
         // It ends when this is closed, whatever becomes of this process.
         .stdin(Stdio::piped())

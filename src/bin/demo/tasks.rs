@@ -23,6 +23,9 @@ const MAX_RUNNING: usize = 100;
 /// Most tasks whose end is remembered for those who subscribe late.
 const MAX_ENDED: usize = 1000;
 
+/// Most tasks that are listed for one owner, the youngest.
+const MAX_LISTED: usize = 100;
+
 /// Longest that a task may take, in seconds.
 const MAX_SECONDS: f64 = 3600.0;
 
@@ -76,6 +79,16 @@ struct End {
     reason: &'static str,
 }
 
+/// What is known of a task.
+struct Task {
+    number: u64,
+    owner: Option<String>,
+    name: String,
+    percent: usize,
+    /// `None` while it runs.
+    end: Option<End>,
+}
+
 pub(crate) struct Tasks {
     connections: Arc<Connections>,
     book: Mutex<Book>,
@@ -83,8 +96,9 @@ pub(crate) struct Tasks {
 
 #[derive(Default)]
 struct Book {
-    /// `None` while a task runs.
-    tasks: HashMap<String, Option<End>>,
+    tasks: HashMap<String, Task>,
+    /// How many tasks there were.
+    started: u64,
     /// Those that have ended, the oldest first.
     ended: VecDeque<String>,
 }
@@ -104,7 +118,7 @@ impl Tasks {
     /// Starts a task in a thread of its own; `None` when too many run. `owner` is an identifier.
     pub(crate) fn start(self: &Arc<Self>, work: Work, owner: Option<String>) -> Option<String> {
         let task = Uuid::new_v4().to_string();
-        if !self.book().begin(&task) {
+        if !self.book().begin(&task, &work, owner.as_deref()) {
             return None;
         }
         let (tasks, name) = (Arc::clone(self), task.clone());
@@ -124,6 +138,7 @@ impl Tasks {
             if percent > 0 {
                 pause(step);
             }
+            self.book().note(task, percent);
             let event = Event {
                 name: "task_progress",
                 data: json!({"task": task, "name": work.name, "percent": percent}),
@@ -142,7 +157,7 @@ impl Tasks {
 
     /// Somebody has connected to a task's stream.
     pub(crate) fn subscribed(&self, task: &str) {
-        let known = self.book().tasks.get(task).cloned();
+        let known = self.book().tasks.get(task).map(|task| task.end.clone());
         let end = match known {
             Some(None) => return,
             Some(Some(end)) => end,
@@ -155,6 +170,18 @@ impl Tasks {
             },
         };
         self.finish(&identifier(task), &end);
+    }
+
+    /// The state of an owner's tasks, the oldest first: who had no stream for a while has missed
+    /// events, and asks.
+    pub(crate) fn list(&self, owner: &str) -> Vec<Json> {
+        let book = self.book();
+        let is_owned = |task: &Task| task.owner.as_deref() == Some(owner);
+        let owned = book.tasks.iter().filter(|(_, task)| is_owned(task));
+        let mut owned: Vec<_> = owned.collect();
+        owned.sort_unstable_by_key(|(_, task)| task.number);
+        let youngest = &owned[owned.len().saturating_sub(MAX_LISTED)..];
+        youngest.iter().map(|(id, task)| task.shown(id)).collect()
     }
 
     fn finish(&self, identifier: &str, end: &End) {
@@ -189,18 +216,58 @@ fn end(task: &str, work: &Work) -> End {
     }
 }
 
+impl End {
+    fn state(&self) -> &str {
+        self.reason.strip_prefix("task_").unwrap_or(self.reason)
+    }
+}
+
+impl Task {
+    fn shown(&self, id: &str) -> Json {
+        let state = self.end.as_ref().map_or("running", End::state);
+        let mut shown = json!({
+            "task": id, "name": self.name, "state": state, "percent": self.percent,
+        });
+        if let Some(error) = self
+            .end
+            .as_ref()
+            .and_then(|end| end.event.data.get("error"))
+        {
+            shown["error"] = error.clone();
+        }
+        shown
+    }
+}
+
 impl Book {
     /// False when too many tasks run.
-    fn begin(&mut self, task: &str) -> bool {
+    fn begin(&mut self, task: &str, work: &Work, owner: Option<&str>) -> bool {
         if self.tasks.len() - self.ended.len() >= MAX_RUNNING {
             return false;
         }
-        self.tasks.insert(task.to_owned(), None);
+        self.started += 1;
+        let entry = Task {
+            number: self.started,
+            owner: owner.map(str::to_owned),
+            name: work.name.clone(),
+            percent: 0,
+            end: None,
+        };
+        self.tasks.insert(task.to_owned(), entry);
         true
     }
 
+    /// Before the event is sent: whoever asks behind it is told no less.
+    fn note(&mut self, task: &str, percent: usize) {
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.percent = percent;
+        }
+    }
+
     fn end(&mut self, task: &str, end: &End) {
-        self.tasks.insert(task.to_owned(), Some(end.clone()));
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.end = Some(end.clone());
+        }
         self.ended.push_back(task.to_owned());
         if self.ended.len() > MAX_ENDED
             && let Some(oldest) = self.ended.pop_front()
@@ -233,7 +300,7 @@ mod tests {
 
     /// A whole life without waiting.
     fn run(tasks: &Tasks, task: &str, fails: bool, owner: Option<&str>) {
-        assert!(tasks.book().begin(task));
+        assert!(tasks.book().begin(task, &work(fails), owner));
         tasks.run(task, &work(fails), owner, |_| {});
     }
 
@@ -319,6 +386,34 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_s_tasks_are_listed_in_their_order_as_they_stand() {
+        let (_, _, tasks) = tasks();
+        run(&tasks, "b", false, Some("client:me"));
+        run(&tasks, "a", true, Some("client:me"));
+        run(&tasks, "other", false, Some("client:you"));
+        let begun = |task: &str| tasks.book().begin(task, &work(false), Some("client:me"));
+        assert!(begun("running"));
+        tasks.book().note("running", 40);
+        assert_eq!(
+            tasks.list("client:me"),
+            [
+                json!({"task": "b", "name": "n", "state": "completed", "percent": 100}),
+                json!({"task": "a", "name": "n", "state": "failed", "percent": FAILS_AT,
+                       "error": "it was told to fail"}),
+                json!({"task": "running", "name": "n", "state": "running", "percent": 40}),
+            ]
+        );
+        for n in 1..MAX_LISTED {
+            run(&tasks, &n.to_string(), false, Some("client:me"));
+        }
+        let listed = tasks.list("client:me");
+        assert_eq!(
+            (listed.len(), &listed[0]["task"]),
+            (MAX_LISTED, &json!("running"))
+        );
+    }
+
+    #[test]
     fn a_stream_for_an_unknown_task_gets_an_error_and_the_close() {
         let (fake, connections, tasks) = tasks();
         connections.connect("task:t", "1");
@@ -381,8 +476,8 @@ mod tests {
             assert_eq!(fake.sent()[0], expected);
         }
         for task in 0..MAX_RUNNING {
-            assert!(tasks.book().begin(&format!("r{task}")));
+            assert!(tasks.book().begin(&format!("r{task}"), &work(false), None));
         }
-        assert!(!tasks.book().begin("r"));
+        assert!(!tasks.book().begin("r", &work(false), None));
     }
 }

@@ -20,6 +20,9 @@ use crate::versions::Versions;
 
 const PAGE: &str = include_str!("page.html");
 
+/// The page's connection, a script that the page and its SharedWorker load from the same URL.
+const WORKER: &str = include_str!("page-worker.js");
+
 /// Largest body of a request, in bytes: a callback holds the head of the client's request.
 const MAX_BODY: u64 = 1024 * 1024;
 
@@ -69,10 +72,9 @@ impl Backend {
             (Method::Post, "/tasks") => self.start_task(request, &target),
             (Method::Post, "/version") => self.announce(request),
             (Method::Get, "/events") => relay(request, &self.gateway),
-            (Method::Get, "/") => {
-                let html = header("Content-Type", "text/html; charset=utf-8");
-                request.respond(Response::from_string(PAGE).with_header(html))
-            }
+            (Method::Get, "/") => file(request, "text/html; charset=utf-8", PAGE),
+            (Method::Get, "/worker.js") => file(request, "text/javascript; charset=utf-8", WORKER),
+            (Method::Get, "/tasks") => self.list_tasks(request, &target),
             (Method::Get, _) => match path.strip_prefix("/connections/").map(target::decode) {
                 Some(Some(identifier)) => self.show(request, &identifier),
                 _ => request.respond(Response::empty(404)),
@@ -159,6 +161,16 @@ impl Backend {
         }
     }
 
+    fn list_tasks(&self, request: Request, target: &str) -> io::Result<()> {
+        match target::parameter(target, "client").filter(|client| target::is_id(client)) {
+            Some(client) => {
+                let tasks = self.tasks.list(&Stream::Client(client).identifier());
+                respond(request, 200, &json!({"tasks": tasks}))
+            }
+            None => refuse(request, 400, "client must be an ID"),
+        }
+    }
+
     /// The answer says that the version is noted, not that anybody has got it.
     fn announce(&self, mut request: Request) -> io::Result<()> {
         let body = read(&mut request)?.unwrap_or_default();
@@ -194,6 +206,10 @@ fn read(request: &mut Request) -> io::Result<Option<Json>> {
     }
     let body: Option<Json> = serde_json::from_slice(&body).ok();
     Ok(body.filter(Json::is_object))
+}
+
+fn file(request: Request, kind: &str, text: &str) -> io::Result<()> {
+    request.respond(Response::from_string(text).with_header(header("Content-Type", kind)))
 }
 
 fn respond(request: Request, status: u16, body: &Json) -> io::Result<()> {

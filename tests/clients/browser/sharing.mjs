@@ -54,14 +54,11 @@ export async function replaced(visitor, world) {
 
 /** A worker that cannot be loaded is done without. */
 export async function without_worker(visitor, world) {
-  const page = await visitor.browser.newPage();
-  await page.evaluateOnNewDocument(() => {
+  const page = await visitor.visit('', () => {
     window.SharedWorker = class extends SharedWorker {
       constructor() { super('/no-such-worker.js'); }
     };
   });
-  await page.goto(world.origin);
-  await visitor.isConnected(page);
   await visitor.sees(page, '#sharing', 'this tab alone');
   await visitor.starts(page, 'Report');
   await visitor.seesTask(page, 'Report', 'completed');

@@ -14,9 +14,10 @@ export class Visitor {
     this.#world = world;
   }
 
-  /** A tab with the page, once its stream is open. */
-  async visit(query = '') {
+  /** A tab with the page, once its stream is open; `prepare` runs in it before its own scripts. */
+  async visit(query = '', prepare = () => {}) {
     const page = this.#watch(await this.browser.newPage());
+    await page.evaluateOnNewDocument(prepare);
     await page.goto(this.#world.origin + query);
     await this.isConnected(page);
     return page;
