@@ -61,6 +61,6 @@ macro_rules! cases {
 cases! {
     progress failure version
     shared replaced without_worker reload
-    network gateway_restart backend_restart refused
+    network gateway_restart backend_restart unanswered refused
     looks keyboard motion
 }

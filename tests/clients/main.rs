@@ -14,6 +14,7 @@
 // A test target has no users but itself.
 #![allow(unreachable_pub)]
 
+#[cfg(feature = "demo")]
 mod browser;
 mod lines;
 mod nginx;

@@ -1,6 +1,8 @@
 // What goes wrong between page and server, and what the page makes of it.
 import assert from 'node:assert/strict';
 
+import { withoutLook } from './visitor.mjs';
+
 /** Shortest and longest delay before the nth attempt, in milliseconds. */
 const bounds = (n) => [0.5, 1].map((part) => part * Math.min(1000 * 2 ** n, 30000));
 
@@ -11,8 +13,7 @@ async function finishes(visitor, page, name) {
 
 /** The network goes and comes back: the page reconnects, and learns what it has missed. */
 export async function network(visitor, world) {
-  // Without the page's regular look, which finds silent tasks later.
-  const page = await visitor.visit('', () => { window.setInterval = () => 0; });
+  const page = await visitor.visit('', withoutLook);
   await visitor.starts(page, 'Report', { seconds: 2 });
   await visitor.sees(page, '#log [data-type=task_progress]', 'Report');
   await world.cut();
@@ -57,6 +58,24 @@ export async function backend_restart(visitor, world) {
   await world.until('a new stream', () => world.opened === 2 && world.streams.size === 1);
   await visitor.isConnected(page);
   await finishes(visitor, page, 'Report');
+}
+
+/** A question for the state of the tasks that gets no answer is asked again. */
+export async function unanswered(visitor) {
+  const first = await visitor.visit();
+  await finishes(visitor, first, 'Report');
+  await first.close();
+  const page = await visitor.visit('', () => {
+    const { fetch } = window;
+    window.lost = 0;
+    window.fetch = async (url, options) => {
+      if (!url.startsWith('/tasks') || options.method || window.lost === 2) return fetch(url, options);
+      window.lost += 1;
+      throw new TypeError('the network is gone');
+    };
+  });
+  await visitor.seesTask(page, 'Report', 'completed');
+  assert.equal(await page.evaluate(() => window.lost), 2);
 }
 
 /** A stream that is refused for ten seconds is asked for again after growing delays, no more often. */

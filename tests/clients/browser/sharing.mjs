@@ -1,6 +1,8 @@
 // Who holds how many connections.
 import assert from 'node:assert/strict';
 
+import { withoutLook } from './visitor.mjs';
+
 const streams = (world) => [...world.streams.values()];
 
 /** Tabs of a browser share one stream, and each of them sees everything. */
@@ -15,6 +17,7 @@ export async function shared(visitor, world) {
 
   // A tab that comes later sees what was before it.
   const late = await visitor.browser.newPage();
+  await late.evaluateOnNewDocument(withoutLook);
   await late.goto(world.origin);
   await visitor.seesTask(late, 'Report', 'completed');
   // The stream outlives the tab that opened it.

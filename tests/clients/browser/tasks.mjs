@@ -1,9 +1,11 @@
 // What the page is for: tasks, their ends, and versions.
 import assert from 'node:assert/strict';
 
+import { withoutLook } from './visitor.mjs';
+
 /** A task's bar fills step by step, to its end. */
 export async function progress(visitor) {
-  const page = await visitor.visit();
+  const page = await visitor.visit('', withoutLook);
   await page.evaluate(() => {
     window.seen = new Set();
     const look = () => document.querySelectorAll('progress').forEach((bar) => window.seen.add(bar.value));
@@ -21,7 +23,7 @@ export async function progress(visitor) {
 
 /** A failure is shown with its error, and the bar stays where the task failed. */
 export async function failure(visitor) {
-  const page = await visitor.visit();
+  const page = await visitor.visit('', withoutLook);
   await visitor.starts(page, 'Backup', { fails: true });
   await visitor.seesTask(page, 'Backup', 'failed');
   const shown = await page.$eval('#tasks li', (item) => ({

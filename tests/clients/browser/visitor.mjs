@@ -4,6 +4,9 @@ import { PATIENCE } from './world.mjs';
 /** A page that another one has opened. */
 const popup = (page) => new Promise((done) => { page.once('popup', done); });
 
+/** For `visit`: without the page's regular look, which makes up for an event that was missed. */
+export const withoutLook = () => { window.setInterval = () => 0; };
+
 export class Visitor {
   browser = null;
   /** What the pages said on their consoles. */
