@@ -43,5 +43,7 @@ try {
   await visitor.browser.close();
   finish();
 } catch (error) {
+  // Its profile goes with it.
+  await visitor.browser?.close();
   finish(error);
 }
