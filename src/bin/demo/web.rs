@@ -20,8 +20,8 @@ use crate::versions::Versions;
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page's connection, a script that the page and its SharedWorker load from the same URL.
-const WORKER: &str = include_str!("page-worker.js");
+/// Around the part of the page that a `SharedWorker` runs as well.
+const WORKER: (&str, &str) = ("<script id=\"connection\">", "</script>");
 
 /// Largest body of a request, in bytes: a callback holds the head of the client's request.
 const MAX_BODY: u64 = 1024 * 1024;
@@ -73,7 +73,9 @@ impl Backend {
             (Method::Post, "/version") => self.announce(request),
             (Method::Get, "/events") => relay(request, &self.gateway),
             (Method::Get, "/") => file(request, "text/html; charset=utf-8", PAGE),
-            (Method::Get, "/worker.js") => file(request, "text/javascript; charset=utf-8", WORKER),
+            (Method::Get, "/worker.js") => {
+                file(request, "text/javascript; charset=utf-8", worker())
+            }
             (Method::Get, "/tasks") => self.list_tasks(request, &target),
             (Method::Get, _) => match path.strip_prefix("/connections/").map(target::decode) {
                 Some(Some(identifier)) => self.show(request, &identifier),
@@ -208,6 +210,13 @@ fn read(request: &mut Request) -> io::Result<Option<Json>> {
     Ok(body.filter(Json::is_object))
 }
 
+/// The page is one file: what its worker runs is a part of it.
+fn worker() -> &'static str {
+    let (begin, end) = WORKER;
+    let behind = PAGE.split_once(begin).map_or("", |(_, behind)| behind);
+    behind.split_once(end).map_or("", |(script, _)| script)
+}
+
 fn file(request: Request, kind: &str, text: &str) -> io::Result<()> {
     request.respond(Response::from_string(text).with_header(header("Content-Type", kind)))
 }
@@ -231,4 +240,16 @@ fn text(json: &Json) -> &str {
 /// A header of the demo's own; both parts are constants and fit.
 fn header(name: &str, value: &str) -> Header {
     Header::from_bytes(name, value).expect("a header's name and value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worker_is_a_whole_script_of_the_page() {
+        let script = worker();
+        assert!(script.contains("class Hub") && script.contains("self.onconnect"));
+        assert!(!script.contains("<script"), "it holds more than one");
+    }
 }
