@@ -141,13 +141,9 @@ pub fn directives(body: Option<&[u8]>) -> Directives {
     }
 }
 
-/// What an answer directs whose body could not be read, for this reason: nothing.
-pub fn without_body(problem: &'static str) -> Directives {
-    Directives::unusable(problem)
-}
-
 impl Directives {
-    fn unusable(problem: &'static str) -> Directives {
+    /// What an answer directs that could not be read, for this reason: nothing.
+    pub fn unusable(problem: &'static str) -> Directives {
         Directives {
             problem: Some(problem),
             ..Directives::default()

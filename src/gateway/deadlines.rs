@@ -11,7 +11,8 @@ use crate::wheel::Tick;
 const EXPIRY_BUDGET: usize = 1024;
 
 impl<S> Gateway<S> {
-    /// Time has passed; true when more timers are due than one call looks at.
+    /// Time has passed: what is due is done by [`Gateway::effect`]. True when more timers are due
+    /// than one call takes up.
     pub fn tick(&mut self, now: Time) -> bool {
         self.due_at = now;
         let is_more = self.wheel.expire(now, EXPIRY_BUDGET, &mut self.due);

@@ -84,14 +84,17 @@ impl Fields {
         if self.changes <= self.shared.len() / 2 + 64 {
             return;
         }
-        self.changes = 0;
-        self.shared.retain(|field| Arc::strong_count(field) > 1);
+        self.forget_unused();
     }
 
     /// Forgets all fields that nobody has any more, and gives their memory back.
     pub(super) fn shrink_to_fit(&mut self) {
-        self.shared.retain(|field| Arc::strong_count(field) > 1);
+        self.forget_unused();
         self.shared.shrink_to_fit();
+    }
+
+    fn forget_unused(&mut self) {
+        self.shared.retain(|field| Arc::strong_count(field) > 1);
         self.changes = 0;
     }
 }

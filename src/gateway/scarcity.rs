@@ -28,11 +28,16 @@ impl<S> Gateway<S> {
     /// do not any more are forgotten.
     pub(super) fn note_lingering(&mut self, id: ConnId) {
         if self.lingering.len() >= 2 * self.conns.len() + 64 {
-            let mut lingering = std::mem::take(&mut self.lingering);
-            lingering.retain(|id| self.is_lingering(*id));
-            self.lingering = lingering;
+            self.forget_ended();
         }
         self.lingering.push(id);
+    }
+
+    /// Keeps of those who began to linger the ones who still do.
+    pub(super) fn forget_ended(&mut self) {
+        let mut lingering = std::mem::take(&mut self.lingering);
+        lingering.retain(|id| self.is_lingering(*id));
+        self.lingering = lingering;
     }
 
     /// Tells the log that no connection is accepted until some have ended.

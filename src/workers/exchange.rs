@@ -10,14 +10,13 @@ use ureq::{Agent, Body, Error};
 
 use super::dial::{Dial, Watch};
 use super::failure::{Phase, sentence};
+use super::front::MAX_HEAD;
 use super::resolver::Deferred;
 use crate::callback::{Action, Job, Outcome};
-use crate::wire;
+use crate::wire::{self, Directives};
 
 /// Bytes of an answer's body that are read; contract, section 2, step 6.
 pub(super) const BODY_LIMIT: u64 = 1024 * 1024;
-/// Bytes of a connection's buffer for what comes in; the largest head that an answer may have.
-pub(super) const INPUT: usize = 16 * 1024;
 /// Bytes of its buffer for what goes out: most requests whole, larger ones in pieces.
 const OUTPUT: usize = 4 * 1024;
 /// The most bytes that a worker at rest keeps of a buffer of its own.
@@ -45,9 +44,8 @@ impl Exchange {
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             .max_idle_age(idle)
-            .input_buffer_size(INPUT)
+            .input_buffer_size(MAX_HEAD)
             .output_buffer_size(OUTPUT)
-            .max_response_header_size(INPUT)
             .build();
         let watch = Arc::clone(&dial.watch);
         Exchange {
@@ -131,12 +129,12 @@ impl Exchange {
         match (phase, self.watch.unusable(), self.watch.interim()) {
             (Phase::Head, Some(status), _) => Outcome::Answered {
                 status,
-                directives: wire::without_body("its head is larger than 16 KiB or 128 fields"),
+                directives: Directives::unusable("its head is larger than 16 KiB or 128 fields"),
             },
             // ureq has nothing to say of it when no other head follows.
             (Phase::Head, None, Some(status)) => Outcome::Answered {
                 status,
-                directives: wire::Directives::default(),
+                directives: Directives::default(),
             },
             _ => Outcome::Failed(sentence(error, phase)),
         }

@@ -20,7 +20,6 @@ pub(super) fn sentence(error: &Error, phase: Phase) -> String {
     let text = match error {
         Error::Io(error) => return io_sentence(error, phase),
         Error::HostNotFound => "host name not found",
-        Error::LargeResponseHeader(..) => "answer head too large",
         Error::Protocol(_) => match phase {
             Phase::Head => "answer is not HTTP",
             Phase::Body => "answer body badly framed",

@@ -4,7 +4,8 @@
 //! that (contract, section 2): so it is found out even where the rest of the head is more than ureq
 //! takes, and however many interim answers come before.
 
-use super::exchange::INPUT;
+/// Bytes of the largest head that is read, and of a connection's buffer for what comes in.
+pub(super) const MAX_HEAD: usize = 16 * 1024;
 
 /// The most header fields that ureq reads.
 const MAX_FIELDS: usize = 128;
@@ -40,7 +41,7 @@ pub(super) fn front(input: &[u8]) -> Front {
         (..=199, Some(_)) => Front::Unusable(status),
         (_, Some((_, fields))) if fields > MAX_FIELDS => Front::Unusable(status),
         (_, Some(_)) => Front::Readable,
-        (_, None) if input.len() >= INPUT => Front::Unusable(status),
+        (_, None) if input.len() >= MAX_HEAD => Front::Unusable(status),
         (_, None) => Front::Partial,
     }
 }
@@ -121,7 +122,7 @@ mod tests {
         assert_eq!(front(of(MAX_FIELDS).as_bytes()), Front::Readable);
         assert_eq!(front(of(MAX_FIELDS + 1).as_bytes()), Front::Unusable(201));
         let mut long = b"HTTP/1.1 401 U\r\nA: ".to_vec();
-        long.resize(INPUT - 1, b'x');
+        long.resize(MAX_HEAD - 1, b'x');
         assert_eq!(front(&long), Front::Partial);
         long.push(b'x');
         assert_eq!(front(&long), Front::Unusable(401));

@@ -2,7 +2,7 @@
 // Each kind of client uses its own part.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::Shared;
+use crate::support::{Shared, each_line};
 
 /// For what must come from a program that may have to start first, on a busy host.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -144,14 +144,7 @@ fn gather(
 ) {
     let output = Arc::clone(output);
     thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
-        let mut line = Vec::new();
-        while let Ok(1..) = pipe.read_until(b'\n', &mut line) {
-            let text = String::from_utf8_lossy(&line);
-            let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
-            output.change(|output| keep(output, text));
-            line.clear();
-        }
+        each_line(pipe, |text| output.change(|output| keep(output, text)));
         output.change(|output| output.ended += 1);
     });
 }

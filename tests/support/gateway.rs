@@ -113,16 +113,22 @@ impl Builder {
 fn gather(pipe: impl Read + Send + 'static, is_error: bool, output: &Arc<Shared<Output>>) {
     let output = Arc::clone(output);
     thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
-        let mut line = Vec::new();
-        while let Ok(1..) = pipe.read_until(b'\n', &mut line) {
-            let text = String::from_utf8_lossy(&line);
-            let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+        each_line(pipe, |text| {
             output.change(|output| output.lines.push(Line { is_error, text }));
-            line.clear();
-        }
+        });
         output.change(|output| output.ended += 1);
     });
+}
+
+/// Reads whole lines, whatever their bytes, until there are no more.
+pub fn each_line(pipe: impl Read, mut take: impl FnMut(String)) {
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    while let Ok(1..) = pipe.read_until(b'\n', &mut line) {
+        let text = String::from_utf8_lossy(&line);
+        take(text.strip_suffix('\n').unwrap_or(&text).to_owned());
+        line.clear();
+    }
 }
 
 /// Sends a signal by its name without SIG, such as `TERM`.

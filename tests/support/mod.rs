@@ -22,7 +22,7 @@ use serde_json::Value;
 pub use backend::Backend;
 pub use callback::Callback;
 pub use client::{Client, Head, Response};
-pub use gateway::{Builder, Gateway, Line, signal};
+pub use gateway::{Builder, Gateway, Line, each_line, signal};
 pub use ledger::Ledger;
 pub use ports::Port;
 pub use program::{assert_refused, program};
