@@ -78,7 +78,7 @@ fn wheel_of_ten_thousand(bencher: Bencher<'_, '_>) {
     bencher.bench_local(move || {
         now += 10_000;
         wheel.expire(Time(now), usize::MAX, &mut due);
-        for (owner, _) in due.drain(..) {
+        for owner in due.drain(..) {
             wheel.arm(owner, Time(now + u64::from(owner)));
         }
     });

@@ -1,8 +1,8 @@
-//! A hashed timer wheel: arming is O(1), an idle wheel costs nothing, cancelling is not needed.
+//! A hashed timer wheel: arming and cancelling are O(1), an idle wheel costs nothing.
 //!
-//! A timer is a promise to look again, not a decision: its owner compares the timer's tick with
-//! the one it armed last and ignores any other, so a deadline that moved leaves a stale timer
-//! behind and nothing has to be searched for.
+//! Each owner is a small number, the place of a connection, and has one timer at the most: arming
+//! moves it, so that what waits never is more than there are owners, however often deadlines
+//! change.
 
 use crate::time::Time;
 
@@ -44,73 +44,101 @@ impl Tick {
 /// The end of a list of timers.
 const END: u32 = u32::MAX;
 
-/// Timers of owners named by `K`.
+/// The timers of numbered owners.
 #[derive(Debug)]
-pub struct Wheel<K> {
-    /// The first timer of each slot's list.
+pub struct Wheel {
+    /// The first timer of each slot's list, by its owner.
     slots: [u32; SLOTS],
     /// A bit for each slot that holds a timer.
     occupied: [u64; SLOTS / 64],
-    /// All timers, and the places of those that fired, which form a list of their own: once the
-    /// wheel has grown to its crowd, arming and firing cost no memory.
-    timers: Vec<Timer<K>>,
-    free: u32,
+    /// One for each owner: once the wheel has grown to its crowd, arming and firing cost no memory.
+    timers: Vec<Timer>,
     armed: usize,
     /// Every tick before this one has been looked at.
     cursor: Tick,
 }
 
+/// A link of its slot's list, unless its tick is [`Tick::NEVER`].
 #[derive(Clone, Copy, Debug)]
-struct Timer<K> {
-    owner: K,
+struct Timer {
     tick: Tick,
-    /// The next one of the same list.
+    previous: u32,
     next: u32,
 }
 
-impl<K: Copy> Default for Wheel<K> {
+const UNARMED: Timer = Timer {
+    tick: Tick::NEVER,
+    previous: END,
+    next: END,
+};
+
+impl Default for Wheel {
     fn default() -> Self {
         Wheel {
             slots: [END; SLOTS],
             occupied: [0; SLOTS / 64],
             timers: Vec::new(),
-            free: END,
             armed: 0,
             cursor: Tick(0),
         }
     }
 }
 
-impl<K: Copy> Wheel<K> {
-    /// Promises to name `owner` once `time` has come; the tick tells this timer from others of the
-    /// same owner.
-    pub fn arm(&mut self, owner: K, time: Time) -> Tick {
+impl Wheel {
+    /// Promises to name `owner` once `time` has come, and not when its timer said before.
+    pub fn arm(&mut self, owner: u32, time: Time) -> Tick {
+        self.cancel(owner);
         let tick = Tick::at(time).max(self.cursor);
-        self.insert(owner, tick);
-        tick
-    }
-
-    fn insert(&mut self, owner: K, tick: Tick) {
         let slot = tick.slot();
-        let next = self.slots[slot];
-        let timer = Timer { owner, tick, next };
-        self.slots[slot] = match self.timers.get_mut(self.free as usize) {
-            Some(place) => {
-                let at = std::mem::replace(&mut self.free, place.next);
-                *place = timer;
-                at
-            }
-            None => {
-                self.timers.push(timer);
-                self.timers.len() as u32 - 1
-            }
+        let next = std::mem::replace(&mut self.slots[slot], owner);
+        if let Some(next) = self.timers.get_mut(next as usize) {
+            next.previous = owner;
+        }
+        let place = owner as usize;
+        if place >= self.timers.len() {
+            self.timers.resize(place + 1, UNARMED);
+        }
+        self.timers[place] = Timer {
+            tick,
+            previous: END,
+            next,
         };
         self.occupied[slot / 64] |= 1 << (slot % 64);
         self.armed += 1;
+        tick
     }
 
-    /// Appends the timers that are due to `due`, at most about `most`; true when more are due.
-    pub fn expire(&mut self, now: Time, most: usize, due: &mut Vec<(K, Tick)>) -> bool {
+    /// Forgets the owner's timer, if it has one.
+    pub fn cancel(&mut self, owner: u32) {
+        let Some(timer) = self.timers.get_mut(owner as usize) else {
+            return;
+        };
+        if timer.tick == Tick::NEVER {
+            return;
+        }
+        let Timer {
+            tick,
+            previous,
+            next,
+        } = std::mem::replace(timer, UNARMED);
+        self.armed -= 1;
+        if let Some(next) = self.timers.get_mut(next as usize) {
+            next.previous = previous;
+        }
+        if let Some(previous) = self.timers.get_mut(previous as usize) {
+            previous.next = next;
+            return;
+        }
+        let slot = tick.slot();
+        self.slots[slot] = next;
+        if next == END {
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
+    }
+
+    /// Appends the owners of timers that are due to `due`, until it holds `most`; true when more
+    /// are due.
+    pub fn expire(&mut self, now: Time, most: usize, due: &mut Vec<u32>) -> bool {
         let last = Tick::last_before(now);
         if last < self.cursor {
             return false;
@@ -119,69 +147,33 @@ impl<K: Copy> Wheel<K> {
         let span = (last.0 - self.cursor.0).min(SLOTS as u32 - 1);
         for offset in 0..=span {
             let slot = Tick(self.cursor.0 + offset).slot();
-            if self.occupied[slot / 64] & (1 << (slot % 64)) == 0 {
-                continue;
-            }
-            let room = most.saturating_sub(due.len());
-            if !self.expire_slot(slot, last, room, due) {
-                self.cursor = Tick(self.cursor.0 + offset);
-                return true;
+            let mut at = self.slots[slot];
+            while let Some(timer) = self.timers.get(at as usize) {
+                let (owner, next) = (at, timer.next);
+                if timer.tick <= last {
+                    if due.len() >= most {
+                        self.cursor = Tick(self.cursor.0 + offset);
+                        return true;
+                    }
+                    due.push(owner);
+                    self.cancel(owner);
+                }
+                at = next;
             }
         }
         self.cursor = Tick(last.0 + 1);
         false
     }
 
-    /// Whether the slot holds no more timer that is due.
-    fn expire_slot(
-        &mut self,
-        slot: usize,
-        last: Tick,
-        mut room: usize,
-        due: &mut Vec<(K, Tick)>,
-    ) -> bool {
-        // The last one seen that stays, whose link leads on to `at`.
-        let (mut stays, mut at) = (END, self.slots[slot]);
-        while let Some(timer) = self.timers.get_mut(at as usize) {
-            let next = timer.next;
-            if timer.tick > last {
-                (stays, at) = (at, next);
-                continue;
-            }
-            if room == 0 {
-                return false;
-            }
-            due.push((timer.owner, timer.tick));
-            room -= 1;
-            timer.next = std::mem::replace(&mut self.free, at);
-            self.armed -= 1;
-            match self.timers.get_mut(stays as usize) {
-                Some(stays) => stays.next = next,
-                None => self.slots[slot] = next,
-            }
-            at = next;
-        }
-        if self.slots[slot] == END {
-            self.occupied[slot / 64] &= !(1 << (slot % 64));
-        }
-        true
-    }
-
-    /// Forgets the timers that nobody wants any more, and gives back the memory that the others do
-    /// not need.
-    pub fn retain(&mut self, is_wanted: impl Fn(K, Tick) -> bool) {
-        let cursor = self.cursor;
-        let old = std::mem::take(self);
-        self.cursor = cursor;
-        for first in old.slots {
-            let mut at = first;
-            while let Some(timer) = old.timers.get(at as usize) {
-                if is_wanted(timer.owner, timer.tick) {
-                    self.insert(timer.owner, timer.tick);
-                }
-                at = timer.next;
-            }
-        }
+    /// Gives back the memory of owners from this number on, none of which has a timer.
+    pub fn shrink_to(&mut self, owners: usize) {
+        debug_assert!(
+            self.timers
+                .iter()
+                .skip(owners)
+                .all(|timer| timer.tick == Tick::NEVER)
+        );
+        self.timers.truncate(owners);
         self.timers.shrink_to_fit();
     }
 
@@ -208,7 +200,7 @@ impl<K: Copy> Wheel<K> {
         None
     }
 
-    /// Timers that wait, stale ones included.
+    /// Timers that wait.
     pub fn len(&self) -> usize {
         self.armed
     }
@@ -223,12 +215,11 @@ impl<K: Copy> Wheel<K> {
 mod tests {
     use super::*;
 
-    fn expired(wheel: &mut Wheel<u32>, now: u64) -> Vec<u32> {
+    fn expired(wheel: &mut Wheel, now: u64) -> Vec<u32> {
         let mut due = Vec::new();
         assert!(!wheel.expire(Time(now), usize::MAX, &mut due));
-        let mut owners: Vec<u32> = due.into_iter().map(|(owner, _)| owner).collect();
-        owners.sort_unstable();
-        owners
+        due.sort_unstable();
+        due
     }
 
     #[test]
@@ -278,6 +269,36 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_has_one_timer_however_often_its_deadline_moves() {
+        let mut wheel = Wheel::default();
+        for round in 0..10_000 {
+            wheel.arm(1, Time(86_400_000));
+            wheel.arm(1, Time(round * 1000 + 1000));
+            wheel.arm(2, Time(86_400_000));
+            assert_eq!((wheel.len(), wheel.timers.len()), (2, 3));
+            assert_eq!(expired(&mut wheel, round * 1000 + 1000), [1]);
+        }
+        wheel.cancel(2);
+        wheel.cancel(2);
+        wheel.cancel(77);
+        assert!(wheel.is_empty());
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn cancelling_leaves_the_others_of_the_slot() {
+        for gone in 0..4 {
+            let mut wheel = Wheel::default();
+            for owner in 0..4 {
+                wheel.arm(owner, Time(100));
+            }
+            wheel.cancel(gone);
+            let others: Vec<u32> = (0..4).filter(|owner| *owner != gone).collect();
+            assert_eq!(expired(&mut wheel, 100), others);
+        }
+    }
+
+    #[test]
     fn a_crowd_needs_its_memory_once_and_gives_it_back() {
         let mut wheel = Wheel::default();
         for round in 0..200 {
@@ -292,12 +313,10 @@ mod tests {
         }
         assert_eq!(wheel.timers.len(), 1000);
         wheel.arm(1, Time(4_000_000));
-        wheel.arm(2, Time(4_000_000));
-        wheel.arm(3, Time(4_000_000));
-        wheel.retain(|owner, tick| owner != 3 && tick == Tick::at(Time(4_000_000)));
-        assert_eq!((wheel.len(), wheel.timers.capacity()), (2, 2));
+        wheel.shrink_to(2);
+        assert_eq!((wheel.len(), wheel.timers.capacity()), (1, 2));
         assert!(expired(&mut wheel, 3_999_999).is_empty());
-        assert_eq!(expired(&mut wheel, 4_000_000), [1, 2]);
+        assert_eq!(expired(&mut wheel, 4_000_000), [1]);
         assert!(wheel.is_empty());
     }
 

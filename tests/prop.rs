@@ -249,23 +249,22 @@ proptest! {
     }
 }
 
-/// Arms at random distances, lets random times pass with random budgets, forgets some of all.
+/// Arms a few owners again and again at random distances, cancels some, lets random times pass with
+/// random budgets.
 fn wheel_against_map(actions: &[(u8, u64, usize)]) {
     let mut wheel = Wheel::default();
-    let mut map: BTreeMap<(u64, usize), ()> = BTreeMap::new();
-    let mut ticks = BTreeMap::new();
+    let mut map: BTreeMap<u32, u64> = BTreeMap::new();
     let mut now = 0;
-    for (owner, (kind, distance, budget)) in actions.iter().enumerate() {
+    for (serial, (kind, distance, budget)) in actions.iter().enumerate() {
+        let owner = (serial * budget % 17) as u32;
         if *kind == 0 {
-            let is_wanted = |owner: usize| !owner.is_multiple_of(*budget);
-            wheel.retain(|owner, tick| is_wanted(owner) && ticks.get(&owner) == Some(&tick));
-            map.retain(|(_, owner), ()| is_wanted(*owner));
+            wheel.cancel(owner);
+            map.remove(&owner);
         } else if *kind < 4 {
             let at = now + distance;
             let tick = wheel.arm(owner, Time(at));
             assert!(tick >= Tick::at(Time(at)));
-            ticks.insert(owner, tick);
-            map.insert((at.div_ceil(TICK_MS) * TICK_MS, owner), ());
+            map.insert(owner, at.div_ceil(TICK_MS) * TICK_MS);
         } else {
             // Now and then longer than a turn of the wheel.
             now += distance / (1 + *budget as u64 % 12);
@@ -277,15 +276,13 @@ fn wheel_against_map(actions: &[(u8, u64, usize)]) {
             }
             assert!(due.len() <= *budget);
             fired.append(&mut due);
-            let mut fired: Vec<usize> = fired.into_iter().map(|(owner, _)| owner).collect();
             fired.sort_unstable();
-            let rest = map.split_off(&(now + 1, 0));
-            let mut expected: Vec<usize> = map.keys().map(|(_, owner)| *owner).collect();
-            expected.sort_unstable();
+            let is_due = |(owner, at): (&u32, &u64)| (*at <= now).then_some(*owner);
+            let expected: Vec<u32> = map.iter().filter_map(is_due).collect();
             assert_eq!(fired, expected);
-            map = rest;
+            map.retain(|_, at| *at > now);
         }
-        let earliest = map.keys().next().map(|(at, _)| Time(*at));
+        let earliest = map.values().min().map(|at| Time(*at));
         let next = wheel.next();
         assert_eq!(next.is_some(), earliest.is_some());
         // A deadline that has passed already fires at the next tick, never before its own.

@@ -41,7 +41,7 @@ pub(super) struct Conn<S> {
     pub(super) asked: Asked,
     /// Since when `out` has made no progress; meaningless while it is empty.
     pub(super) stalled_since: Time,
-    /// The timer that counts; others of this connection are stale.
+    /// When its timer fires; none later than the deadline.
     pub(super) armed: Tick,
     /// The part of the gateway's total of held bytes that is this connection's.
     pub(super) charged: usize,

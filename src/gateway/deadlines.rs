@@ -21,14 +21,14 @@ impl<S> Gateway<S> {
         is_more
     }
 
-    /// A timer fired: acts if it is the one that counts and its deadline has come.
-    pub(super) fn expired(&mut self, id: ConnId, tick: Tick, now: Time) {
+    /// A timer fired: acts if the deadline has come and has not moved meanwhile.
+    pub(super) fn expired(&mut self, index: u32, now: Time) {
+        let Some(id) = self.at(index as usize) else {
+            return;
+        };
         let Some(conn) = entry(&mut self.conns, id) else {
             return;
         };
-        if conn.armed != tick || conn.is_closed() {
-            return;
-        }
         conn.armed = Tick::NEVER;
         if conn.deadline(&self.settings.limits) <= now {
             self.deadline_met(id, now);

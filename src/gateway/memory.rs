@@ -51,11 +51,6 @@ impl<S> Gateway<S> {
         self.streams.shrink_to_fit();
         self.owed.shrink_to_fit();
         self.fields.shrink_to_fit();
-        let conns = &self.conns;
-        self.wheel.retain(|id, tick| {
-            let tenant = conns.get(id.index());
-            tenant.is_some_and(|conn| conn.generation == id.generation && conn.armed == tick)
-        });
         self.forget_ended();
         self.lingering.shrink_to_fit();
         self.spares.release();
@@ -64,6 +59,7 @@ impl<S> Gateway<S> {
         self.effects.shrink_to_fit();
         self.unserved.shrink_to_fit();
         self.conns.shrink_to_fit();
+        self.wheel.shrink_to(self.conns.capacity());
     }
 }
 

@@ -110,6 +110,8 @@ pub struct Counts {
     pub connects: usize,
     /// Disconnect callbacks whose result is owed.
     pub disconnects: usize,
+    /// Timers that wait; one for each connection at the most.
+    pub timers: usize,
 }
 
 /// All connections and what is known of them.
@@ -121,9 +123,10 @@ pub struct Gateway<S> {
     streams: TokenIndex<ConnId>,
     /// Callbacks that are out and that no connection waits for.
     owed: HashMap<JobId, Owed>,
-    wheel: Wheel<ConnId>,
-    /// Timers that have fired and are not looked at yet, and when that was.
-    due: Vec<(ConnId, Tick)>,
+    /// One timer for each connection, by its slot.
+    wheel: Wheel,
+    /// Slots whose timers have fired and are not looked at yet, and when that was.
+    due: Vec<u32>,
     due_at: Time,
     effects: VecDeque<Effect>,
     /// Closed connections whose slots are freed after the batch.
@@ -330,8 +333,8 @@ impl<S> Gateway<S> {
             if let Some((id, now)) = self.unserved.pop_front() {
                 self.serve_kept(id, now);
                 self.settle(id, now);
-            } else if let Some((id, tick)) = self.due.pop() {
-                self.expired(id, tick, self.due_at);
+            } else if let Some(index) = self.due.pop() {
+                self.expired(index, self.due_at);
             } else {
                 return None;
             }
@@ -392,6 +395,7 @@ impl<S> Gateway<S> {
             streams: self.streams.len(),
             connects: self.connects,
             disconnects: self.disconnects,
+            timers: self.wheel.len(),
         }
     }
 
@@ -436,7 +440,7 @@ impl<S> Gateway<S> {
         }
         let deadline = conn.deadline(&self.settings.limits);
         if Tick::at(deadline) < conn.armed && deadline < Time::NEVER {
-            conn.armed = self.wheel.arm(id, deadline);
+            conn.armed = self.wheel.arm(id.index, deadline);
         }
         self.charge(id);
     }
@@ -461,6 +465,7 @@ impl<S> Gateway<S> {
         conn.state = State::Closed;
         conn.input.clear(&mut self.spares);
         conn.out.clear(&mut self.spares);
+        self.wheel.cancel(id.index);
         self.dead.push(id);
         self.charge(id);
     }

@@ -51,6 +51,7 @@ fn a_stream_from_accept_to_eof() {
     s.result(&goodbye, status(500));
     let rest = Counts {
         connections: 1,
+        timers: 1,
         ..Counts::default()
     };
     assert_eq!(s.gw.counts(), rest);

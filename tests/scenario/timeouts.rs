@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ssegateway::callback::Reason;
-use ssegateway::gateway::ConnId;
+use ssegateway::config::Limits;
+use ssegateway::gateway::{ConnId, Settings};
 
 use super::driver::*;
 
@@ -255,6 +256,33 @@ fn shedding_closes_who_lingers_and_nobody_else() {
     assert!(s.gw.shed());
     assert!(s.is_closed(refused) && !s.is_closed(idle));
     assert!(!s.gw.shed());
+}
+
+#[test]
+fn deadlines_that_come_and_go_leave_no_timers_behind() {
+    let day = secs(86_400);
+    let mut s = Script::with(Settings {
+        heartbeat: day,
+        limits: Limits {
+            stall_timeout: secs(1),
+            idle_timeout: day,
+            request_timeout: secs(1),
+            ..Limits::default()
+        },
+        ..settings()
+    });
+    let (client, job) = s.stream();
+    let publisher = s.open();
+    for _ in 0..1000 {
+        s.takes(client, Takes::Bytes(1));
+        let request = post(&event_for(&job, "x"));
+        s.bytes(publisher, &request[..9]);
+        s.bytes(publisher, &request[9..]);
+        s.takes(client, Takes::All);
+        s.pass(secs(2));
+    }
+    assert!(!s.is_closed(client) && !s.is_closed(publisher));
+    assert_eq!(s.gw.counts().timers, 2);
 }
 
 #[test]
