@@ -9,8 +9,10 @@ use divan::Bencher;
 use ssegateway::http::head::{self, HeadLimits, HeadScan, MAX_HEADERS};
 use ssegateway::sse::{self, Framing};
 use ssegateway::time::Time;
+use ssegateway::tokens::TokenIndex;
 use ssegateway::wheel::Wheel;
 use ssegateway::wire;
+use uuid::Uuid;
 
 fn main() {
     divan::main();
@@ -81,5 +83,23 @@ fn wheel_of_ten_thousand(bencher: Bencher<'_, '_>) {
         for owner in due.drain(..) {
             wheel.arm(owner, Time(now + u64::from(owner)));
         }
+    });
+}
+
+/// A thousand look-ups, spread over so many tokens.
+#[divan::bench(args = [10_000, 50_000, 200_000, 1_000_000])]
+fn look_up(bencher: Bencher<'_, '_>, known: usize) {
+    let tokens: Vec<Uuid> = (0..known).map(|_| Uuid::new_v4()).collect();
+    let mut index = TokenIndex::default();
+    for (at, token) in tokens.iter().enumerate() {
+        index.insert(*token, at);
+    }
+    let mut start = 0;
+    bencher.bench_local(move || {
+        start = (start + 7919) % known;
+        // A stride that shares no factor with the number of tokens: each has its turn.
+        (0..1000)
+            .filter_map(|step| index.get(tokens[(start + step * 104_729) % known]))
+            .fold(0, usize::wrapping_add)
     });
 }

@@ -14,7 +14,7 @@
 //!          gateway  (mod ► request, send, lifecycle ► conn, routes, journal …)
 //!             │                                 pure: (state, input, now) → state, bytes, effects
 //!             ▼
-//!          wheel   http::{head, body, reply}   sse   wire   buf
+//!          wheel   tokens   http::{head, body, reply}   sse   wire   buf
 //!                                               pure leaves: no connection, no time
 //! ```
 //!
@@ -65,6 +65,7 @@ pub mod net;
 pub mod server;
 pub mod sse;
 pub mod time;
+pub mod tokens;
 pub mod wheel;
 pub mod wire;
 pub mod workers;

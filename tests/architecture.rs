@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that take bytes and `now` and give bytes and effects.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "gateway",
     "http",
     "wire",
@@ -14,6 +14,7 @@ const PURE: [&str; 10] = [
     "logfmt.rs",
     "sse.rs",
     "time.rs",
+    "tokens.rs",
     "wheel.rs",
     "wire.rs",
 ];

@@ -15,7 +15,6 @@ mod request;
 mod routes;
 mod scarcity;
 mod send;
-mod tokens;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -28,6 +27,7 @@ use crate::callback::{CallbackResult, Job, JobId, Reason};
 use crate::config::Limits;
 use crate::http::reply::Date;
 use crate::time::Time;
+use crate::tokens::TokenIndex;
 use crate::wheel::{Tick, Wheel};
 
 pub use conn::Scope;
@@ -36,7 +36,6 @@ use facts::Fields;
 use journal::{Journal, Limit};
 use lifecycle::Owed;
 use memory::Thrift;
-use tokens::TokenIndex;
 
 /// How long a connection is read and discarded behind its last answer (contract, section 7).
 const LINGER: Duration = Duration::from_secs(2);

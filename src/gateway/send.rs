@@ -3,10 +3,11 @@
 use super::conn::{Awaiting, PendingSend, State};
 use super::journal::{Limit, SentEvent};
 use super::routes::{self, Answer};
-use super::{ConnId, Gateway, entry, tokens};
+use super::{ConnId, Gateway, entry};
 use crate::callback::Reason;
 use crate::sse;
 use crate::time::Time;
+use crate::tokens;
 use crate::wire::{self, SendCommand, SendError};
 
 const OK: &str = "{\"status\":\"ok\"}";

@@ -1,4 +1,4 @@
-//! Streams by token.
+//! Streams by token (contract, section 4).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// A map from the tokens that this process made. Tokens are random, so their own bits are the hash;
 /// nobody outside chooses a key that is stored.
 #[derive(Debug)]
-pub(super) struct TokenIndex<V>(HashMap<[u8; 16], V, BuildHasherDefault<RandomBits>>);
+pub struct TokenIndex<V>(HashMap<[u8; 16], V, BuildHasherDefault<RandomBits>>);
 
 impl<V> Default for TokenIndex<V> {
     fn default() -> Self {
@@ -17,33 +17,42 @@ impl<V> Default for TokenIndex<V> {
 }
 
 impl<V: Copy> TokenIndex<V> {
-    pub(super) fn insert(&mut self, token: Uuid, value: V) {
+    /// Remembers a token.
+    pub fn insert(&mut self, token: Uuid, value: V) {
         self.0.insert(token.into_bytes(), value);
     }
 
-    pub(super) fn get(&self, token: Uuid) -> Option<V> {
+    /// What a token stands for.
+    pub fn get(&self, token: Uuid) -> Option<V> {
         self.0.get(token.as_bytes()).copied()
     }
 
     /// Forgets a token.
-    pub(super) fn remove(&mut self, token: Uuid) {
+    pub fn remove(&mut self, token: Uuid) {
         self.0.remove(token.as_bytes());
     }
 
     /// Gives back the memory of those that are forgotten.
-    pub(super) fn shrink_to_fit(&mut self) {
+    pub fn shrink_to_fit(&mut self) {
         self.0.shrink_to_fit();
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Tokens that are known.
+    pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
-/// Takes the last eight bytes of a token as they are; version and variant are in the first ones
-/// and in two bits of these.
+/// Lays the halves of a token over each other: version and variant, six bits that are the same in
+/// every token (RFC 9562, section 5.4), stand at different places there, so that every bit of the
+/// hash is random, whichever of them the table takes.
 #[derive(Debug, Default)]
-pub(super) struct RandomBits(u64);
+struct RandomBits(u64);
 
 impl Hasher for RandomBits {
     fn finish(&self) -> u64 {
@@ -51,9 +60,8 @@ impl Hasher for RandomBits {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if let Some(last) = bytes.last_chunk::<8>() {
-            // The variant stands in the first byte's upper bits; the table looks at both ends.
-            self.0 = u64::from_le_bytes(*last).rotate_left(8);
+        if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            self.0 = u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last);
         }
     }
 
@@ -64,7 +72,7 @@ impl Hasher for RandomBits {
 /// Reads a token: only the 36 characters that are issued name one (contract, section 4).
 ///
 /// Of the forms that the parser knows, the hyphenated one alone has this length.
-pub(super) fn parse(text: &str) -> Option<Uuid> {
+pub fn parse(text: &str) -> Option<Uuid> {
     let is_issued = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
     if text.len() != uuid::fmt::Hyphenated::LENGTH || !text.as_bytes().iter().all(is_issued) {
         return None;
@@ -94,6 +102,25 @@ mod tests {
             if text != token.to_string() {
                 assert_eq!(parse(&text), None, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn every_bit_of_the_hash_is_random() {
+        const TOKENS: u32 = 4096;
+        let mut ones = [0; 64];
+        for _ in 0..TOKENS {
+            let mut hasher = RandomBits::default();
+            std::hash::Hash::hash(Uuid::new_v4().as_bytes(), &mut hasher);
+            let hash = hasher.finish();
+            for (bit, ones) in ones.iter_mut().enumerate() {
+                *ones += (hash >> bit & 1) as u32;
+            }
+        }
+        // Ten standard deviations of a fair coin.
+        let (half, most) = (TOKENS / 2, 10 * TOKENS.isqrt() / 2);
+        for (bit, ones) in ones.into_iter().enumerate() {
+            assert!(ones.abs_diff(half) < most, "bit {bit}: {ones} of {TOKENS}");
         }
     }
 
