@@ -6,18 +6,37 @@
 /// Largest buffer worth keeping for reuse, in bytes: one read's worth.
 const SPARE_BYTES: usize = 64 * 1024;
 
+/// A queue up to this size grows to its double.
+const SMALL_BYTES: usize = 1024;
+
 /// Most buffers kept for reuse. A turn of the loop uses few at once, as each is given back when its
 /// bytes are gone.
 const SPARE_COUNT: usize = 16;
+
+/// Memory beside one and a half times what is queued that is not worth moving anything for.
+const SLACK_BYTES: usize = 256;
 
 /// Empty buffers waiting for their next use.
 #[derive(Debug, Default)]
 pub struct Spares(Vec<Vec<u8>>);
 
 impl Spares {
-    /// An empty buffer, with memory if there is a spare one.
+    /// An empty buffer, the largest of those that are spare.
     pub fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
+        self.take_up_to(0, usize::MAX)
+    }
+
+    /// An empty buffer, the largest spare one of those that hold at least `least` and at most
+    /// `most` bytes.
+    fn take_up_to(&mut self, least: usize, most: usize) -> Vec<u8> {
+        let sizes = self.0.iter().map(Vec::capacity).enumerate();
+        let best = sizes
+            .filter(|(_, size)| (least..=most).contains(size))
+            .max_by_key(|(_, size)| *size);
+        match best {
+            Some((at, _)) => self.0.swap_remove(at),
+            None => Vec::new(),
+        }
     }
 
     /// Takes back a buffer; what it holds is dropped.
@@ -81,6 +100,29 @@ impl ByteQueue {
         }
     }
 
+    /// Bytes of memory in use, which is what limits count.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Brings the memory close to what is queued, which is about to stay for a while: a warm buffer
+    /// goes back to the pool, and what was consumed is given back. Two bytes are moved at the most
+    /// for each that is given back, so that it costs little beside the consuming.
+    pub fn fit(&mut self, spares: &mut Spares) {
+        let length = self.len();
+        let most = length + length / 2 + SLACK_BYTES;
+        if self.bytes.capacity() <= most {
+            return;
+        }
+        let mut fitting = spares.take_up_to(length, most);
+        if fitting.capacity() == 0 {
+            fitting.reserve_exact(length.max(SLACK_BYTES));
+        }
+        fitting.extend_from_slice(self.bytes());
+        self.start = 0;
+        spares.give(std::mem::replace(&mut self.bytes, fitting));
+    }
+
     /// Drops everything that is queued.
     pub fn clear(&mut self, spares: &mut Spares) {
         self.start = 0;
@@ -103,7 +145,7 @@ impl ByteQueue {
     }
 
     /// Room for `more` bytes: first by moving the rest to the front, which is free once at least
-    /// half is consumed, then by growing. A large queue grows by a quarter, not to its double, so
+    /// half is consumed, then by growing. All but small queues grow by a quarter, not to its double, so
     /// that what a limit counts and what the memory holds stay close.
     fn make_room(&mut self, more: usize) {
         if self.bytes.capacity() - self.bytes.len() >= more {
@@ -114,7 +156,7 @@ impl ByteQueue {
             self.start = 0;
         }
         let length = self.bytes.len();
-        if self.bytes.capacity() - length < more && length + more > SPARE_BYTES {
+        if self.bytes.capacity() - length < more && length + more > SMALL_BYTES {
             self.bytes.reserve_exact(more.max(length / 4));
         }
     }
@@ -165,11 +207,38 @@ mod tests {
         for _ in 0..400 {
             queue.push(&chunk, &mut spares);
         }
-        assert!(queue.bytes.capacity() < queue.len() + queue.len() / 3);
+        assert!(queue.memory() < queue.len() + queue.len() / 3);
         for _ in 0..10_000 {
             queue.consume(chunk.len(), &mut spares);
             queue.push(&chunk, &mut spares);
         }
-        assert!(queue.bytes.capacity() < 3 * queue.len());
+        assert!(queue.memory() < 3 * queue.len());
+        while queue.len() > chunk.len() {
+            queue.consume(chunk.len(), &mut spares);
+            queue.fit(&mut spares);
+            assert!(queue.memory() <= 3 * queue.len() / 2 + SLACK_BYTES);
+            assert!(queue.bytes().iter().all(|byte| *byte == 1));
+        }
+    }
+
+    #[test]
+    fn a_warm_buffer_does_not_stay_for_a_few_bytes() {
+        let (mut queue, mut spares) = (ByteQueue::default(), Spares::default());
+        spares.give(Vec::with_capacity(SPARE_BYTES));
+        queue.push(b"the rest", &mut spares);
+        assert_eq!((queue.memory(), spares.0.len()), (SPARE_BYTES, 0));
+        queue.fit(&mut spares);
+        assert_eq!((queue.memory(), spares.0.len()), (SLACK_BYTES, 1));
+        assert_eq!(queue.bytes(), b"the rest");
+        // Once it fits, it stays where it is.
+        let memory = queue.bytes().as_ptr();
+        queue.fit(&mut spares);
+        assert_eq!(queue.bytes().as_ptr(), memory);
+        // A small spare one serves the next, and the warm one whoever needs much.
+        queue.clear(&mut spares);
+        queue.push(b"more", &mut spares);
+        assert_eq!(queue.memory(), SPARE_BYTES);
+        queue.fit(&mut spares);
+        assert_eq!(queue.bytes().as_ptr(), memory);
     }
 }

@@ -11,6 +11,10 @@ use uuid::Uuid;
 use crate::time::Time;
 use crate::wire::Directives;
 
+/// Bytes that a shared piece of memory costs beside its content: two counters, and what the
+/// allocator keeps for it.
+pub const ALLOCATION: usize = 32;
+
 /// Names one callback for the life of the process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
@@ -77,6 +81,18 @@ impl Request {
         Request(parts.into())
     }
 
+    /// Bytes of memory that no other request shares.
+    pub fn memory(&self) -> usize {
+        let url = self.0.first().map_or(0, |url| url.len());
+        size_of::<Arc<[u8]>>() * self.0.len() + url + 2 * ALLOCATION
+    }
+
+    /// The same with the fields, as if nobody shared them.
+    pub fn memory_with_fields(&self) -> usize {
+        let fields = self.0.iter().skip(1);
+        self.memory() + fields.map(|field| field.len() + ALLOCATION).sum::<usize>()
+    }
+
     /// The JSON object.
     pub fn json(&self) -> Vec<u8> {
         let mut json = Vec::new();
@@ -140,4 +156,17 @@ pub enum Outcome {
     NeverSent,
     /// The lane's queue was full.
     QueueFull,
+}
+
+impl Outcome {
+    /// Whether the backend has accepted the stream: any 2xx (contract, section 2).
+    pub fn is_accepted(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Answered {
+                status: 200..=299,
+                ..
+            }
+        )
+    }
 }

@@ -122,7 +122,8 @@ fn sends_one_at_a_time() {
     assert_eq!(count, 0);
 }
 
-/// A read that ends within a body costs one allocation, for what is known of it until the next.
+/// A read that ends within a request costs two allocations at the most: for what is known of it until
+/// the next, and for memory that fits what stays.
 #[test]
 fn sends_pipelined_and_cut() {
     let mut house = House::open();
@@ -137,7 +138,7 @@ fn sends_pipelined_and_cut() {
     let count = allocations(&mut house, |house| {
         all.chunks(777).for_each(|piece| house.send(piece));
     });
-    assert!(count <= cuts, "{count} for {cuts} cuts");
+    assert!(count <= 2 * cuts, "{count} for {cuts} cuts");
 }
 
 #[test]

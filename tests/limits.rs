@@ -392,7 +392,7 @@ fn a_body_that_would_pass_the_total_is_refused_alone() {
     let backend = Backend::accepting();
     let gateway = Gateway::builder()
         .backend(&backend)
-        .env("MAX_HELD_BYTES", HELD)
+        .env("MAX_INBOUND_BYTES", HELD)
         .start();
     let (mut stream, token) = open_stream(&gateway, &backend, "/s");
     // Three bodies under way fit, a fourth does not.
@@ -412,7 +412,7 @@ fn a_body_that_would_pass_the_total_is_refused_alone() {
     // The rest of it is discarded, not served.
     fourth.send(back);
     fourth.expect_eof();
-    gateway.wait_log_all(&["[WARN]", "limit=MAX_HELD_BYTES"]);
+    gateway.wait_log_all(&["[WARN]", "limit=MAX_INBOUND_BYTES"]);
     // The memory of the refused one is free again: the first one finishes, and so do the others.
     for client in &mut slow {
         client.send(back);

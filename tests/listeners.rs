@@ -283,6 +283,8 @@ fn help_lists_every_setting_with_its_default() {
         ("IDLE_TIMEOUT_SECONDS", "75"),
         ("MAX_UNSENT_BYTES", "4194304"),
         ("MAX_HELD_BYTES", "67108864"),
+        ("MAX_INBOUND_BYTES", "33554432"),
+        ("MAX_KEPT_HEADER_BYTES", "67108864"),
         ("SEND_BUFFER_BYTES", "131072"),
         ("MAX_UNREAD_ANSWER_BYTES", "65536"),
         ("MAX_DISCARDED_BYTES", "65536"),

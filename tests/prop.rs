@@ -243,7 +243,7 @@ proptest! {
 
     #[test]
     fn a_queue_gives_what_was_put_in(
-        actions in vec((0u8..8, 0usize..12_000), 1..40),
+        actions in vec((0u8..9, 0usize..12_000), 1..40),
     ) {
         queue_against_deque(&actions);
     }
@@ -320,6 +320,10 @@ fn queue_against_deque(actions: &[(u8, usize)]) {
                 taken.consume(*n / 3, &mut spares);
                 deque.drain(..deque.len().min(*n / 3));
                 queue.put_back(taken, &mut spares);
+            }
+            7 => {
+                queue.fit(&mut spares);
+                assert!(queue.memory() <= 3 * queue.len() / 2 + 256);
             }
             _ => {
                 queue.clear(&mut spares);

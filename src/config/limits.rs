@@ -22,8 +22,13 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Unsent bytes of one stream, and bytes of one callback window.
     pub max_unsent: usize,
-    /// Bytes held for all connections together: bodies under way, callback windows, unsent.
+    /// Bytes of memory held towards all clients together: callback windows, unsent.
     pub max_held: usize,
+    /// Bytes of memory held from all publishers and strangers together: requests under way,
+    /// pipelined requests, answers that are not read.
+    pub max_inbound: usize,
+    /// Bytes of memory for the header fields of all streams, and of callbacks that wait.
+    pub max_kept_headers: usize,
     /// Bytes of the kernel's send buffer of one stream.
     pub send_buffer: usize,
     /// Bytes of answers that a publisher may leave unread before it is read no further.
@@ -40,8 +45,11 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// Streams at once, connects under way included; beyond it 503 `OVERLOADED`. At least 1.
     pub max_streams: usize,
-    /// Connections at once; accepting pauses there. Derived; more than `max_streams`.
+    /// Connections at once; beyond it the longest idle one is closed, or accepting pauses. Derived;
+    /// more than `max_streams`.
     pub max_connections: usize,
+    /// How many of them only the internal listener's may be. Derived; zero without that listener.
+    pub internal_places: usize,
     /// For a connect callback, from the client's request on; beyond it 504.
     pub connect_timeout: Duration,
     /// For a disconnect callback, from its start on.
@@ -66,7 +74,7 @@ impl Default for Limits {
     /// descriptors.
     fn default() -> Limits {
         let mut limits = Limits::wished();
-        limits.fit(65_536);
+        limits.fit(65_536, false);
         limits
     }
 }
@@ -85,6 +93,8 @@ impl Limits {
             idle_timeout: none,
             max_unsent: 0,
             max_held: 0,
+            max_inbound: 0,
+            max_kept_headers: 0,
             send_buffer: 0,
             max_unread_answer: 0,
             max_discarded: 0,
@@ -94,6 +104,7 @@ impl Limits {
             keepalive_interval: none,
             max_streams: 0,
             max_connections: 0,
+            internal_places: 0,
             connect_timeout: none,
             disconnect_timeout: none,
             connect_workers: 0,
@@ -113,7 +124,8 @@ impl Limits {
     }
 
     /// Shrinks what needs descriptors to what `descriptors` allow and fills in the derived limits.
-    pub(super) fn fit(&mut self, descriptors: u64) {
+    /// `has_internal`: whether the internal listener has an address of its own.
+    pub(super) fn fit(&mut self, descriptors: u64, has_internal: bool) {
         let budget = DescriptorBudget::of(
             descriptors,
             &Wishes {
@@ -126,6 +138,9 @@ impl Limits {
         self.disconnect_workers = budget.disconnect_workers;
         self.max_connections = budget.max_connections;
         self.max_streams = budget.max_streams;
+        if has_internal {
+            self.internal_places = budget.publishers.div_ceil(2);
+        }
         self.disconnect_queue = budget
             .max_connections
             .saturating_add(self.connect_queue)
@@ -143,6 +158,9 @@ const FIXED: usize = 14;
 
 /// Most connections kept for publishers and health checks.
 const MOST_PUBLISHERS: usize = 256;
+
+/// Most streams, whatever the descriptor limit says: in containers it is often as good as none.
+pub(super) const MOST_STREAMS: usize = 1_000_000;
 
 /// What would be used if descriptors were free.
 #[derive(Clone, Copy, Debug)]
@@ -181,7 +199,9 @@ impl DescriptorBudget {
         let connect_workers = wishes.connect_workers.min(nofile / 8).max(1);
         let disconnect_workers = wishes.disconnect_workers.min(nofile / 16).max(1);
         let used = FIXED + connect_workers + disconnect_workers;
-        let max_connections = nofile.saturating_sub(used).max(2);
+        let max_connections = nofile
+            .saturating_sub(used)
+            .clamp(2, MOST_STREAMS + MOST_PUBLISHERS);
         let publishers = (max_connections / 8)
             .clamp(2, MOST_PUBLISHERS)
             .min(max_connections - 1);
@@ -221,14 +241,8 @@ mod tests {
             (1024, 64, 32, 114, 914, 800),
             (20_000, 64, 32, 256, 19_890, 19_634),
             (1_000_000, 64, 32, 256, 999_890, 999_634),
-            (
-                u64::MAX,
-                64,
-                32,
-                256,
-                (1 << 30) - 110,
-                (1 << 30) - 110 - 256,
-            ),
+            (1 << 30, 64, 32, 256, 1_000_256, 1_000_000),
+            (u64::MAX, 64, 32, 256, 1_000_256, 1_000_000),
         ];
         for (nofile, connect_workers, disconnect_workers, publishers, connections, streams) in table
         {
@@ -270,8 +284,22 @@ mod tests {
     #[test]
     fn disconnects_of_all_connections_and_queued_connects_fit_the_queue() {
         let mut limits = Limits::wished();
-        limits.fit(1024);
+        limits.fit(1024, false);
         assert_eq!(limits.disconnect_queue, 914 + 4096 + QUEUE_SLACK);
         assert_eq!(limits.max_connections, 914);
+    }
+
+    #[test]
+    fn the_internal_listener_has_places_that_leave_some_for_health_checks_on_the_other() {
+        for nofile in [0, 20, 32, 64, 256, 1024, 65_536, u64::MAX] {
+            let (mut one, mut two) = (Limits::wished(), Limits::wished());
+            one.fit(nofile, false);
+            assert_eq!(one.internal_places, 0);
+            two.fit(nofile, true);
+            assert!(two.internal_places >= 1, "{nofile}");
+            let outsiders = two.max_connections - two.internal_places;
+            assert!(outsiders >= two.max_streams, "{nofile}");
+            assert!(nofile < 20 || outsiders > two.max_streams, "{nofile}");
+        }
     }
 }

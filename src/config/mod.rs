@@ -246,7 +246,8 @@ impl Config {
     /// Fits the limits to the machine and notes which of the settings in `given` had to give way.
     fn fit(&mut self, host: &HostFacts, given: &[&str]) {
         let wished = self.limits.clone();
-        self.limits.fit(host.descriptors);
+        self.limits
+            .fit(host.descriptors, self.internal_listen.is_some());
         let shrunk = [
             ("MAX_STREAMS", wished.max_streams, self.limits.max_streams),
             (
@@ -269,11 +270,20 @@ impl Config {
                 ));
             }
         }
-        if self.limits.max_body > self.limits.max_held {
+        if self.limits.max_body > self.limits.max_inbound {
             self.notes.push(format!(
-                "MAX_BODY_BYTES={} is more than MAX_HELD_BYTES={}, so that the largest bodies are \
-                 always refused; raise MAX_HELD_BYTES or lower MAX_BODY_BYTES",
-                self.limits.max_body, self.limits.max_held
+                "MAX_BODY_BYTES={} is more than MAX_INBOUND_BYTES={}, so that the largest bodies \
+                 are always refused; raise MAX_INBOUND_BYTES or lower MAX_BODY_BYTES",
+                self.limits.max_body, self.limits.max_inbound
+            ));
+        }
+        if self.limits.stall_timeout > self.limits.peer_timeout {
+            self.notes.push(format!(
+                "STALL_TIMEOUT_SECONDS={} is more than PEER_TIMEOUT_SECONDS={}, after which the \
+                 system ends a connection whose peer takes nothing; raise PEER_TIMEOUT_SECONDS or \
+                 lower STALL_TIMEOUT_SECONDS",
+                self.limits.stall_timeout.as_secs(),
+                self.limits.peer_timeout.as_secs()
             ));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::limits::Limits;
+use super::limits::{Limits, MOST_STREAMS};
 use super::{Config, HostPort};
 
 /// Most seconds that a setting takes: a day.
@@ -146,7 +146,11 @@ pub static SETTINGS: &[Setting] = &[
     size("MAX_UNSENT_BYTES", "4194304", (KIB, GIB, "BYTES"), |l| &mut l.max_unsent,
         "Most unsent bytes of one stream, and bytes buffered during its connect callback."),
     size("MAX_HELD_BYTES", "67108864", (64 * KIB, 1024 * GIB, "BYTES"), |l| &mut l.max_held,
-        "Most bytes held for all connections together; who would pass it is refused or dropped."),
+        "Most memory held towards all clients; beyond it the stream that holds most is dropped."),
+    size("MAX_INBOUND_BYTES", "33554432", (64 * KIB, 1024 * GIB, "BYTES"), |l| &mut l.max_inbound,
+        "Most memory held from publishers and strangers; beyond it the youngest request gets 503."),
+    size("MAX_KEPT_HEADER_BYTES", "67108864", (64 * KIB, 1024 * GIB, "BYTES"), |l| &mut l.max_kept_headers,
+        "Most memory for the header fields of all streams; beyond it 503."),
     size("SEND_BUFFER_BYTES", "131072", (4 * KIB, 64 * MIB, "BYTES"), |l| &mut l.send_buffer,
         "The kernel's send buffer of one stream."),
     size("MAX_UNREAD_ANSWER_BYTES", "65536", (KIB, 64 * MIB, "BYTES"), |l| &mut l.max_unread_answer,
@@ -163,7 +167,7 @@ pub static SETTINGS: &[Setting] = &[
     time("KEEPALIVE_INTERVAL_SECONDS", "10", 32_767, |l| &mut l.keepalive_interval,
         "Time between TCP keep-alive probes."),
     Setting { name: "MAX_STREAMS", default: Default::Unset("what the descriptor limit allows"),
-        kind: Kind::Size { min: 1, max: 10_000_000, unit: "NUMBER", field: |l| &mut l.max_streams },
+        kind: Kind::Size { min: 1, max: MOST_STREAMS as u64, unit: "NUMBER", field: |l| &mut l.max_streams },
         help: "Most streams at once, connects under way included; beyond it 503." },
     time("CONNECT_TIMEOUT_SECONDS", "5", DAY, |l| &mut l.connect_timeout,
         "Time for a connect callback, from the client's request on; beyond it 504."),

@@ -35,6 +35,8 @@ const ROWS: &[Row] = &[
     ("IDLE_TIMEOUT_SECONDS", "75s", ("1", "1s"), &["0", "86401"]),
     ("MAX_UNSENT_BYTES", "4194304", ("1024", "1024"), &["1023", "1073741825"]),
     ("MAX_HELD_BYTES", "67108864", ("1099511627776", "1099511627776"), &["65535", "1099511627777"]),
+    ("MAX_INBOUND_BYTES", "33554432", ("65536", "65536"), &["65535", "1099511627777"]),
+    ("MAX_KEPT_HEADER_BYTES", "67108864", ("65536", "65536"), &["65535", "1099511627777"]),
     ("SEND_BUFFER_BYTES", "131072", ("4096", "4096"), &["4095", "67108865"]),
     ("MAX_UNREAD_ANSWER_BYTES", "65536", ("1024", "1024"), &["1023", "67108865"]),
     ("MAX_DISCARDED_BYTES", "65536", ("1024", "1024"), &["1023", "1073741825"]),
@@ -42,7 +44,7 @@ const ROWS: &[Row] = &[
     ("PEER_TIMEOUT_SECONDS", "30s", ("1", "1s"), &["0", "86401"]),
     ("KEEPALIVE_IDLE_SECONDS", "30s", ("32767", "32767s"), &["0", "32768"]),
     ("KEEPALIVE_INTERVAL_SECONDS", "10s", ("32767", "32767s"), &["0", "32768"]),
-    ("MAX_STREAMS", "19634", ("7", "7"), &["0", "10000001"]),
+    ("MAX_STREAMS", "19634", ("7", "7"), &["0", "1000001"]),
     ("CONNECT_TIMEOUT_SECONDS", "5s", ("1", "1s"), &["0", "86401"]),
     ("DISCONNECT_TIMEOUT_SECONDS", "5s", ("1", "1s"), &["0", "86401"]),
     ("CONNECT_WORKERS", "64", ("1", "1"), &["0", "1025"]),
@@ -86,6 +88,8 @@ fn shown(config: &Config, name: &str) -> String {
         "IDLE_TIMEOUT_SECONDS" => format!("{:?}", l.idle_timeout),
         "MAX_UNSENT_BYTES" => l.max_unsent.to_string(),
         "MAX_HELD_BYTES" => l.max_held.to_string(),
+        "MAX_INBOUND_BYTES" => l.max_inbound.to_string(),
+        "MAX_KEPT_HEADER_BYTES" => l.max_kept_headers.to_string(),
         "SEND_BUFFER_BYTES" => l.send_buffer.to_string(),
         "MAX_UNREAD_ANSWER_BYTES" => l.max_unread_answer.to_string(),
         "MAX_DISCARDED_BYTES" => l.max_discarded.to_string(),
@@ -400,9 +404,12 @@ fn what_the_machine_does_not_allow_is_noted() {
         "{:?}",
         loud.notes
     );
-    let bodies = config(&["--max-body-bytes=1000000", "--max-held-bytes=65536"], &[]);
+    let bodies = config(
+        &["--max-body-bytes=1000000", "--max-inbound-bytes=65536"],
+        &[],
+    );
     assert!(
-        bodies.notes[0].contains("MAX_HELD_BYTES=65536"),
+        bodies.notes[0].contains("MAX_INBOUND_BYTES=65536"),
         "{:?}",
         bodies.notes
     );

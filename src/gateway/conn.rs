@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::ConnId;
+use super::eviction::Held;
 use super::journal::SentEvent;
 use crate::buf::ByteQueue;
 use crate::callback::{JobId, Request};
@@ -43,8 +44,12 @@ pub(super) struct Conn<S> {
     pub(super) stalled_since: Time,
     /// When its timer fires; none later than the deadline.
     pub(super) armed: Tick,
-    /// The part of the gateway's total of held bytes that is this connection's.
-    pub(super) charged: usize,
+    /// The part of the gateway's totals of held bytes that is this connection's.
+    pub(super) charged: Held,
+    /// The number of the request under way, once bytes of it stay; zero for none.
+    pub(super) under_way: u32,
+    /// The power of two that bounds the unsent bytes for which this stream is noted; zero for none.
+    pub(super) behind_class: u8,
     /// Not served before: silence has a shorter limit than idling between requests.
     pub(super) is_new: bool,
     /// The peer has sent its FIN.
@@ -137,7 +142,7 @@ pub(super) enum State {
 pub(super) struct BodyUnderWay {
     pub(super) decoder: Decoder,
     /// The content so far, of a body that somebody needs.
-    pub(super) content: Vec<u8>,
+    pub(super) content: ByteQueue,
     pub(super) plan: Plan,
     /// When the request's first byte arrived.
     pub(super) since: Time,
@@ -175,7 +180,7 @@ pub(super) struct Awaiting {
     /// When the client gets its 504.
     pub(super) expires: Time,
     /// Events that came meanwhile, encoded, in their order.
-    pub(super) window: Vec<u8>,
+    pub(super) window: ByteQueue,
     /// A close came behind them: nothing more is taken.
     pub(super) is_close_buffered: bool,
 }
@@ -189,8 +194,6 @@ pub(super) struct Stream {
     pub(super) next_heartbeat: Time,
     /// Bytes that the client sent although nothing is legal here.
     pub(super) discarded: u32,
-    /// The head and what follows it at once have not yet met the socket.
-    pub(super) is_opening: bool,
 }
 
 impl<S> Conn<S> {
@@ -205,7 +208,9 @@ impl<S> Conn<S> {
             asked: Asked::default(),
             stalled_since: now,
             armed: Tick::NEVER,
-            charged: 0,
+            charged: Held::default(),
+            under_way: 0,
+            behind_class: 0,
             is_new: true,
             is_eof: false,
             is_blocked: false,
@@ -244,14 +249,43 @@ impl<S> Conn<S> {
         }
     }
 
-    /// Bytes that count against the total of all connections.
-    pub(super) fn held(&self) -> usize {
-        let of_state = match &self.state {
-            State::ReadingBody(body) => body.content.len(),
-            State::AwaitingCallback(awaiting) => awaiting.window.len(),
-            _ => 0,
+    /// Bytes of memory that count against the totals of all connections.
+    pub(super) fn held(&self) -> Held {
+        // What the socket was not offered yet is about to be.
+        let unsent = if self.is_blocked {
+            self.out.memory()
+        } else {
+            0
         };
-        of_state + self.input.len() + self.out.len()
+        let mut held = Held {
+            outbound: 0,
+            inbound: self.input.memory(),
+        };
+        match &self.state {
+            State::Streaming(_)
+            | State::Finishing {
+                is_stream: true, ..
+            } => held.outbound += unsent,
+            State::AwaitingCallback(awaiting) => {
+                held.outbound += awaiting.window.memory();
+                held.inbound += unsent;
+            }
+            State::ReadingBody(body) => {
+                held.inbound += unsent + body.content.memory() + body.plan.memory();
+            }
+            _ => held.inbound += unsent,
+        }
+        held
+    }
+}
+
+impl Plan {
+    /// Bytes of memory that it keeps.
+    fn memory(&self) -> usize {
+        match self {
+            Plan::Connect(what) => what.request.memory_with_fields(),
+            Plan::Send | Plan::Health | Plan::Ready | Plan::Answer(_) => 0,
+        }
     }
 }
 

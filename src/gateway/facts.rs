@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use httparse::Header;
 
-use crate::callback::Request;
+use crate::callback::{ALLOCATION, Request};
 use crate::http::head::Head;
 
 /// Fields of which the first counts when they are repeated, as Node.js has it.
@@ -39,16 +39,29 @@ const FIRST_COUNTS: [&str; 18] = [
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     shared: HashSet<Arc<[u8]>>,
-    /// Requests that came or went since the last look for fields that nobody has any more.
+    /// Bytes of memory that they take, those included that nobody has any more.
+    bytes: usize,
+    /// Bytes of memory that requests take beside them.
+    requests: usize,
+    /// Fields that came, and requests that went, since the last look for fields that nobody has any
+    /// more.
     changes: usize,
+    /// Bytes that came since then.
+    grown: usize,
     scratch: Vec<u8>,
 }
+
+/// Bytes that a field costs beside its content: its allocation, and its place in the set.
+const FIELD: usize = ALLOCATION + 2 * size_of::<Arc<[u8]>>();
+
+/// New bytes after which fields that nobody has any more are looked for in any case.
+const GROWTH: usize = 4 * 1024 * 1024;
 
 impl Fields {
     /// Keeps what a head says.
     pub(super) fn keep(&mut self, head: &Head<'_, '_>) -> Request {
-        self.changed();
         let headers = head.headers;
+        self.changed(headers.len());
         let mut parts = Vec::with_capacity(headers.len() + 1);
         self.scratch.clear();
         push_string(&mut self.scratch, &latin1(head.target));
@@ -74,17 +87,50 @@ impl Fields {
         }
         let field: Arc<[u8]> = Arc::from(&self.scratch[..]);
         self.shared.insert(Arc::clone(&field));
+        self.bytes += FIELD + field.len();
+        self.grown += FIELD + field.len();
         field
     }
 
-    /// To be called when a request was dropped. Now and then, so seldom that it costs a few steps
-    /// for each request, fields that nobody has any more are forgotten.
-    pub(super) fn changed(&mut self) {
-        self.changes += 1;
-        if self.changes <= self.shared.len() / 2 + 64 {
-            return;
+    /// Counts a request, whose fields are here already, until it is released; false when there is
+    /// no room for it within `max` bytes.
+    pub(super) fn hold(&mut self, request: &Request, max: usize) -> bool {
+        let more = request.memory();
+        if self.memory() + more > max
+            && (self.changes > self.shared.len() / 64 || self.grown > max / 64)
+        {
+            self.forget_unused();
         }
-        self.forget_unused();
+        let is_room = self.memory() + more <= max;
+        if is_room {
+            self.requests += more;
+        }
+        is_room
+    }
+
+    /// A request of so many bytes of its own was dropped.
+    pub(super) fn release(&mut self, request: usize) {
+        self.requests -= request;
+        self.changed(1);
+    }
+
+    /// Bytes of memory that all requests take.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes + self.requests
+    }
+
+    /// What is counted beside the fields.
+    pub(super) fn held(&self) -> usize {
+        self.requests
+    }
+
+    /// Now and then, so seldom that it costs a few steps for each change, fields that nobody has
+    /// any more are forgotten.
+    fn changed(&mut self, changes: usize) {
+        self.changes += changes;
+        if self.changes > self.shared.len() / 2 + 64 || self.grown > GROWTH {
+            self.forget_unused();
+        }
     }
 
     /// Forgets all fields that nobody has any more, and gives their memory back.
@@ -94,8 +140,15 @@ impl Fields {
     }
 
     fn forget_unused(&mut self) {
-        self.shared.retain(|field| Arc::strong_count(field) > 1);
-        self.changes = 0;
+        let bytes = &mut self.bytes;
+        self.shared.retain(|field| {
+            let is_used = Arc::strong_count(field) > 1;
+            if !is_used {
+                *bytes -= FIELD + field.len();
+            }
+            is_used
+        });
+        (self.changes, self.grown) = (0, 0);
     }
 }
 
@@ -231,7 +284,7 @@ mod tests {
             .collect();
         for request in crowd {
             drop(request);
-            fields.changed();
+            fields.changed(1);
         }
         assert!(fields.shared.len() < 300, "{}", fields.shared.len());
         fields.shrink_to_fit();

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::conn::State;
+use super::conn::{Conn, Scope, State};
+use super::eviction::Held;
+use super::lifecycle::Owed;
 use super::{Gateway, entry};
 use crate::time::Time;
 use crate::wheel::Tick;
@@ -60,7 +62,12 @@ impl<S> Gateway<S> {
     }
 
     fn check_sums(&mut self) {
-        let held: usize = self.conns.iter().map(|(_, conn)| conn.held()).sum();
+        let mut held = Held::default();
+        for (_, conn) in &self.conns {
+            assert_eq!(conn.charged, conn.held(), "held bytes are out of date");
+            held.outbound += conn.charged.outbound;
+            held.inbound += conn.charged.inbound;
+        }
         assert_eq!(self.held, held, "held bytes are miscounted");
         let is_awaiting = |state: &State| matches!(state, State::AwaitingCallback(_));
         let awaiting = self
@@ -69,5 +76,19 @@ impl<S> Gateway<S> {
             .filter(|(_, conn)| is_awaiting(&conn.state));
         let owed = awaiting.count() + self.owed.len();
         assert_eq!(self.connects + self.disconnects, owed);
+        let of_streams = self.conns.iter().map(|(_, conn)| match &conn.state {
+            State::AwaitingCallback(awaiting) => awaiting.what.request.memory(),
+            State::Streaming(stream) => stream.request.memory(),
+            _ => 0,
+        });
+        let of_owed = self.owed.values().map(|owed| match owed {
+            Owed::Connect(orphan) => orphan.request.memory(),
+            Owed::Disconnect { kept } => *kept,
+        });
+        let kept: usize = of_streams.chain(of_owed).sum();
+        assert_eq!(self.fields.held(), kept, "kept requests are miscounted");
+        let is_internal = |conn: &Conn<S>| conn.scope == Scope::Internal;
+        let internal = self.conns.iter().filter(|(_, conn)| is_internal(conn));
+        assert_eq!(self.internal, internal.count());
     }
 }

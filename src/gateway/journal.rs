@@ -15,6 +15,14 @@ use crate::wire::Directives;
 /// Lines about one limit within [`WINDOW`]; the others are counted.
 const LINES: u32 = 10;
 
+/// Lines about requests that are somebody's mistake, beyond [`LINES`] in each [`WINDOW`]: enough for
+/// whoever looks for his.
+const MISTAKES: u32 = 100;
+
+/// Lines about connects that the backend has not accepted, beyond [`LINES`] in each [`WINDOW`]:
+/// enough for a crowd that comes at once, each of whose accepted ones makes room again.
+const CROWD: u32 = 1000;
+
 /// The unit of the rate at which one limit is spoken of.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -39,8 +47,12 @@ pub(super) enum Limit {
     Unsent,
     /// Bytes of one callback window; the same setting.
     Window,
-    /// Bytes held for all connections.
+    /// Bytes held towards clients.
     Held,
+    /// Bytes held from publishers and strangers.
+    Inbound,
+    /// Bytes of kept header fields.
+    Headers,
     /// Unsent bytes without progress.
     Stall,
     /// Bytes that a stream's client sent after its request.
@@ -53,9 +65,17 @@ pub(super) enum Limit {
     Descriptors,
     /// Sent bytes, or probes, that stay unacknowledged.
     Peer,
+    /// Lines about sends that are refused; not a setting.
+    RefusedSends,
+    /// Lines about sends to unknown tokens; not a setting.
+    UnknownTokens,
+    /// Lines about streams that nobody can decide on.
+    Unconfigured,
+    /// Lines about connects that the backend has not accepted; not a setting.
+    Connects,
 }
 
-const LIMITS: usize = Limit::Peer as usize + 1;
+const LIMITS: usize = Limit::Connects as usize + 1;
 
 impl Limit {
     fn name(self) -> &'static str {
@@ -69,12 +89,18 @@ impl Limit {
             Limit::UnreadAnswers => "MAX_UNREAD_ANSWER_BYTES",
             Limit::Unsent | Limit::Window => "MAX_UNSENT_BYTES",
             Limit::Held => "MAX_HELD_BYTES",
+            Limit::Inbound => "MAX_INBOUND_BYTES",
+            Limit::Headers => "MAX_KEPT_HEADER_BYTES",
             Limit::Stall => "STALL_TIMEOUT_SECONDS",
             Limit::Discarded => "MAX_DISCARDED_BYTES",
             Limit::Streams => "MAX_STREAMS",
             Limit::ConnectQueue => "CONNECT_QUEUE",
             Limit::Descriptors => "descriptors",
             Limit::Peer => "PEER_TIMEOUT_SECONDS",
+            Limit::RefusedSends => "refused_sends",
+            Limit::UnknownTokens => "unknown_tokens",
+            Limit::Unconfigured => "CALLBACK_URL",
+            Limit::Connects => "connects",
         }
     }
 }
@@ -101,13 +127,15 @@ struct Rate {
 }
 
 impl Rate {
-    /// Whether one more line may be written.
-    fn admits(&mut self, now: Time) -> bool {
-        if now.since(self.since) >= WINDOW {
+    /// Whether one more line may be written, of [`LINES`] in each [`WINDOW`] and so many more.
+    fn admits(&mut self, more: u32, now: Time) -> bool {
+        let windows = now.since(self.since).as_millis() / WINDOW.as_millis();
+        if windows > 0 {
             self.since = now;
-            self.lines = 0;
+            let windows = u32::try_from(windows).unwrap_or(u32::MAX);
+            self.lines = self.lines.saturating_sub(LINES.saturating_mul(windows));
         }
-        if self.lines < LINES {
+        if self.lines < LINES + more {
             self.lines += 1;
             return true;
         }
@@ -136,9 +164,19 @@ impl Journal {
         due.map(|rate| rate.since + WINDOW).min()
     }
 
+    /// Whether one more line may be written that strangers cause.
+    fn admits(&mut self, limit: Limit, now: Time) -> bool {
+        let more = match limit {
+            Limit::Connects => CROWD,
+            Limit::RefusedSends | Limit::UnknownTokens | Limit::Unconfigured => MISTAKES,
+            _ => 0,
+        };
+        self.rates[limit as usize].admits(more, now)
+    }
+
     /// A limit was reached by something other than an open stream.
     pub(super) fn limit(&mut self, limit: Limit, token: Option<Uuid>, now: Time) {
-        if self.rates[limit as usize].admits(now) {
+        if self.admits(limit, now) {
             match token {
                 Some(token) => warn!("limit reached limit={} token={token}", limit.name()),
                 None => warn!("limit reached limit={}", limit.name()),
@@ -148,7 +186,7 @@ impl Journal {
 
     pub(super) fn accepting_pauses(&mut self, connections: usize, now: Time) {
         let limit = Limit::Descriptors;
-        if self.rates[limit as usize].admits(now) {
+        if self.admits(limit, now) {
             let limit = limit.name();
             warn!("accepting pauses connections={connections} limit={limit}");
         }
@@ -165,7 +203,7 @@ impl Journal {
             FramingError::UriTooLong | FramingError::HeadTooLarge => Limit::Head,
             FramingError::TooManyFields => Limit::Fields,
             FramingError::BadRequest(what) => {
-                if self.rates[Limit::Malformed as usize].admits(now) {
+                if self.admits(Limit::Malformed, now) {
                     warn!("request refused cause={}", Value::new(what.as_bytes()));
                 }
                 return;
@@ -179,8 +217,8 @@ impl Journal {
 
     // ---- the life of a stream ----
 
-    pub(super) fn connected(&self, token: Uuid, request: &Request) {
-        if log_enabled!(log::Level::Info) {
+    pub(super) fn connected(&mut self, token: Uuid, request: &Request, now: Time) {
+        if log_enabled!(log::Level::Info) && self.admits(Limit::Connects, now) {
             info!(
                 "new connection token={token} url={}",
                 Value::new(&request.url())
@@ -188,7 +226,10 @@ impl Journal {
         }
     }
 
-    pub(super) fn not_configured(&self, request: &Request) {
+    pub(super) fn not_configured(&mut self, request: &Request, now: Time) {
+        if !self.admits(Limit::Unconfigured, now) {
+            return;
+        }
         let url = request.url();
         error!(
             "stream refused: CALLBACK_URL is not set url={}",
@@ -197,14 +238,28 @@ impl Journal {
     }
 
     /// `orphan`: the client is not waited for any more, and whether the log told so by a 504.
-    pub(super) fn connect_ended(&self, result: &CallbackResult, orphan: Option<bool>) {
+    pub(super) fn connect_ended(
+        &mut self,
+        result: &CallbackResult,
+        orphan: Option<bool>,
+        now: Time,
+    ) {
         let token = result.token;
         match (&result.outcome, orphan) {
             (Outcome::TimedOut, Some(true)) | (Outcome::NeverSent, Some(_)) => {
                 debug!("connect callback given up token={token}");
             }
-            (Outcome::NeverSent, None) => self.callback_timed_out(token),
-            _ => self.callback_ended("connect callback", result),
+            (Outcome::NeverSent, None) => self.callback_timed_out(token, now),
+            (outcome, _) if outcome.is_accepted() => {
+                // It is no stranger any more.
+                let lines = &mut self.rates[Limit::Connects as usize].lines;
+                *lines = lines.saturating_sub(1);
+                self.callback_ended("connect callback", result);
+            }
+            _ if self.admits(Limit::Connects, now) => {
+                self.callback_ended("connect callback", result);
+            }
+            _ => {}
         }
         if let Outcome::Answered {
             status: 200..=299,
@@ -220,8 +275,10 @@ impl Journal {
     }
 
     /// The client gets its 504.
-    pub(super) fn callback_timed_out(&self, token: Uuid) {
-        error!("connect callback failed token={token} error=timeout");
+    pub(super) fn callback_timed_out(&mut self, token: Uuid, now: Time) {
+        if self.admits(Limit::Connects, now) {
+            error!("connect callback failed token={token} error=timeout");
+        }
     }
 
     pub(super) fn disconnect_ended(&self, result: &CallbackResult) {
@@ -278,8 +335,14 @@ impl Journal {
     }
 
     /// The client left, or was dropped, before the backend has answered.
-    pub(super) fn left_callback(&self, token: Uuid, request: &Request, reason: Reason) {
-        if log_enabled!(log::Level::Info) {
+    pub(super) fn left_callback(
+        &mut self,
+        token: Uuid,
+        request: &Request,
+        reason: Reason,
+        now: Time,
+    ) {
+        if log_enabled!(log::Level::Info) && self.admits(Limit::Connects, now) {
             let (url, reason) = (request.url(), reason.as_str());
             info!(
                 "disconnected during the connect callback token={token} url={} reason={reason}",
@@ -311,7 +374,7 @@ impl Journal {
                     Value::new(&url())
                 );
             }
-            (Reason::Error, Some(limit)) if self.rates[limit as usize].admits(now) => {
+            (Reason::Error, Some(limit)) if self.admits(limit, now) => {
                 warn!(
                     "stream dropped token={token} url={} reason={word} limit={}",
                     Value::new(&url()),
@@ -349,15 +412,19 @@ impl Journal {
         info!("send buffered token={token}");
     }
 
-    pub(super) fn send_refused(&self, code: &str) {
-        error!("/internal/send refused code={code}");
+    pub(super) fn send_refused(&mut self, code: &str, now: Time) {
+        if self.admits(Limit::RefusedSends, now) {
+            error!("/internal/send refused code={code}");
+        }
     }
 
-    pub(super) fn token_unknown(&self, token: &str) {
-        info!(
-            "/internal/send unknown token token={}",
-            Value::new(token.as_bytes())
-        );
+    pub(super) fn token_unknown(&mut self, token: &str, now: Time) {
+        if log_enabled!(log::Level::Info) && self.admits(Limit::UnknownTokens, now) {
+            info!(
+                "/internal/send unknown token token={}",
+                Value::new(token.as_bytes())
+            );
+        }
     }
 }
 
@@ -372,12 +439,18 @@ const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::Unsent,
     Limit::Window,
     Limit::Held,
+    Limit::Inbound,
+    Limit::Headers,
     Limit::Stall,
     Limit::Discarded,
     Limit::Streams,
     Limit::ConnectQueue,
     Limit::Descriptors,
     Limit::Peer,
+    Limit::RefusedSends,
+    Limit::UnknownTokens,
+    Limit::Unconfigured,
+    Limit::Connects,
 ];
 
 #[cfg(test)]
@@ -387,10 +460,14 @@ mod tests {
     #[test]
     fn a_limit_speaks_a_bounded_number_of_times_a_second() {
         let mut rate = Rate::default();
-        let admitted = (0..100).filter(|_| rate.admits(Time(10_000))).count();
-        assert_eq!(admitted, LINES as usize);
-        assert_eq!(rate.suppressed, 90);
-        assert!(rate.admits(Time(11_000)));
+        let mut admitted = |more, now| (0..100).filter(|_| rate.admits(more, Time(now))).count();
+        assert_eq!(admitted(0, 10_000), LINES as usize);
+        assert_eq!(admitted(0, 10_999), 0);
+        assert_eq!(admitted(0, 11_000), LINES as usize);
+        assert_eq!(admitted(20, 11_000), 20);
+        assert_eq!(admitted(20, 12_000), LINES as usize);
+        assert_eq!(admitted(20, 15_000), 3 * LINES as usize);
+        assert_eq!(rate.suppressed, 90 + 100 + 90 + 80 + 90 + 70);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::conn::{Awaiting, State, Stream, StreamRequest};
 use super::journal::Limit;
 use super::routes::{self, Answer};
 use super::{ConnId, Effect, Gateway, entry};
+use crate::buf::ByteQueue;
 use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason, Request};
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
 use crate::sse;
@@ -24,7 +25,10 @@ pub(super) enum Owed {
     /// A connect whose client is gone.
     Connect(Orphan),
     /// A disconnect.
-    Disconnect,
+    Disconnect {
+        /// Bytes of memory that its request takes.
+        kept: usize,
+    },
 }
 
 /// What a 2xx that still comes is paid with.
@@ -32,7 +36,7 @@ pub(super) enum Owed {
 pub(super) struct Orphan {
     /// What the backend is told if it accepts all the same.
     reason: Reason,
-    request: Request,
+    pub(super) request: Request,
     /// The client had its 504, and the log told of it.
     is_timed_out: bool,
 }
@@ -55,7 +59,7 @@ impl<S> Gateway<S> {
         }
         let token = Uuid::new_v4();
         let expires = now + self.settings.limits.connect_timeout;
-        self.journal.connected(token, &what.request);
+        self.journal.connected(token, &what.request, now);
         self.streams.insert(token, id);
         let job = self.call(Action::Connect { expires }, token, what.request.clone());
         self.connects += 1;
@@ -65,16 +69,16 @@ impl<S> Gateway<S> {
                 job,
                 what,
                 expires,
-                window: Vec::new(),
+                window: ByteQueue::default(),
                 is_close_buffered: false,
             }));
         }
     }
 
-    /// Why no stream can be opened now, if so.
+    /// Why no stream can be opened now, if so; else its request is counted from now on.
     fn refusal(&mut self, what: &StreamRequest, now: Time) -> Option<Answer> {
         if !self.settings.is_configured {
-            self.journal.not_configured(&what.request);
+            self.journal.not_configured(&what.request, now);
             return Some(routes::NOT_CONFIGURED);
         }
         if self.is_draining {
@@ -82,6 +86,11 @@ impl<S> Gateway<S> {
         }
         if self.streams.len() >= self.settings.limits.max_streams {
             self.journal.limit(Limit::Streams, None, now);
+            return Some(routes::OVERLOADED);
+        }
+        let max_kept = self.settings.limits.max_kept_headers;
+        if !self.fields.hold(&what.request, max_kept) {
+            self.journal.limit(Limit::Headers, None, now);
             return Some(routes::OVERLOADED);
         }
         None
@@ -101,8 +110,9 @@ impl<S> Gateway<S> {
 
     /// Owes the backend's accepted token its one disconnect.
     fn tell_gone(&mut self, token: Uuid, reason: Reason, request: Request) {
+        let kept = request.memory();
         let job = self.call(Action::Disconnect { reason }, token, request);
-        self.owed.insert(job, Owed::Disconnect);
+        self.owed.insert(job, Owed::Disconnect { kept });
         self.disconnects += 1;
     }
 
@@ -116,11 +126,11 @@ impl<S> Gateway<S> {
     }
 
     fn disconnect_ended(&mut self, result: &CallbackResult) {
-        if self.owed.remove(&result.id).is_none() {
+        let Some(Owed::Disconnect { kept }) = self.owed.remove(&result.id) else {
             return;
-        }
+        };
         self.disconnects -= 1;
-        self.fields.changed();
+        self.fields.release(kept);
         self.journal.disconnect_ended(result);
     }
 
@@ -137,16 +147,17 @@ impl<S> Gateway<S> {
         }
         self.connects -= 1;
         let is_told = orphan.as_ref().map(|orphan| orphan.is_timed_out);
-        self.journal.connect_ended(&result, is_told);
+        self.journal.connect_ended(&result, is_told, now);
         match (awaiting, orphan) {
             (Some(id), _) => {
                 self.decide(id, result.outcome, now);
                 self.settle(id, now);
             }
-            (None, Some(orphan)) if is_success(&result.outcome) => {
+            (None, Some(orphan)) if result.outcome.is_accepted() => {
                 self.tell_gone(token, orphan.reason, orphan.request);
             }
-            (None, _) => {}
+            (None, Some(orphan)) => self.fields.release(orphan.request.memory()),
+            (None, None) => {}
         }
     }
 
@@ -174,6 +185,12 @@ impl<S> Gateway<S> {
                 routes::OVERLOADED
             }
         };
+        if let Some(conn) = self.conn(id)
+            && let State::AwaitingCallback(awaiting) = &conn.state
+        {
+            let kept = awaiting.what.request.memory();
+            self.fields.release(kept);
+        }
         self.reject(id, &answer, now);
     }
 
@@ -184,7 +201,8 @@ impl<S> Gateway<S> {
         let Some(conn) = entry(&mut self.conns, id) else {
             return;
         };
-        let State::AwaitingCallback(awaiting) = std::mem::replace(&mut conn.state, State::Closed)
+        let State::AwaitingCallback(mut awaiting) =
+            std::mem::replace(&mut conn.state, State::Closed)
         else {
             return;
         };
@@ -205,8 +223,9 @@ impl<S> Gateway<S> {
             sse::write_event(out, framing, &event.name, &event.data);
         }
         if !directives.close {
-            out.extend_from_slice(&awaiting.window);
+            out.extend_from_slice(awaiting.window.bytes());
         }
+        awaiting.window.clear(&mut self.spares);
         self.journal.opened(
             awaiting.token,
             &awaiting.what.request,
@@ -218,7 +237,6 @@ impl<S> Gateway<S> {
             framing,
             next_heartbeat,
             discarded,
-            is_opening: true,
         });
         if let Some(event) = event {
             let sent = self.journal.sent(&event.name, event.data.len());
@@ -231,7 +249,7 @@ impl<S> Gateway<S> {
 
     /// The stream does not open; the connection goes on with what was kept meanwhile, but not
     /// before the effects of this verb: one tick may reject many, and each may send next.
-    fn reject(&mut self, id: ConnId, answer: &Answer, now: Time) {
+    pub(super) fn reject(&mut self, id: ConnId, answer: &Answer, now: Time) {
         let Some(conn) = entry(&mut self.conns, id) else {
             return;
         };
@@ -246,18 +264,18 @@ impl<S> Gateway<S> {
     /// The client's five seconds are over. A 2xx that still comes is paid with `error`.
     pub(super) fn callback_timed_out(&mut self, id: ConnId, now: Time) {
         if let Some(token) = self.orphan(id, Reason::Error, true) {
-            self.journal.callback_timed_out(token);
+            self.journal.callback_timed_out(token, now);
         }
         self.reject(id, &routes::GATEWAY_TIMEOUT, now);
     }
 
     /// The client left, or is dropped, before the answer.
-    pub(super) fn leave_callback(&mut self, id: ConnId, reason: Reason) {
+    pub(super) fn leave_callback(&mut self, id: ConnId, reason: Reason, now: Time) {
         if let Some(conn) = entry(&mut self.conns, id)
             && let State::AwaitingCallback(awaiting) = &conn.state
         {
             self.journal
-                .left_callback(awaiting.token, &awaiting.what.request, reason);
+                .left_callback(awaiting.token, &awaiting.what.request, reason, now);
         }
         self.orphan(id, reason, false);
         self.close(id);
@@ -279,12 +297,17 @@ impl<S> Gateway<S> {
 
     /// Lets go of a callback that is out: if it is not begun it never will be, and if it is, its
     /// answer meets an orphan. The token is forgotten.
-    fn orphan(&mut self, id: ConnId, reason: Reason, is_timed_out: bool) -> Option<Uuid> {
+    pub(super) fn orphan(
+        &mut self,
+        id: ConnId,
+        reason: Reason,
+        is_timed_out: bool,
+    ) -> Option<Uuid> {
         let conn = entry(&mut self.conns, id)?;
         let State::AwaitingCallback(awaiting) = &mut conn.state else {
             return None;
         };
-        awaiting.window = Vec::new();
+        awaiting.window.clear(&mut self.spares);
         self.streams.remove(awaiting.token);
         let request = awaiting.what.request.clone();
         let orphan = Orphan {
@@ -370,14 +393,4 @@ impl<S> Gateway<S> {
             _ => {}
         }
     }
-}
-
-fn is_success(outcome: &Outcome) -> bool {
-    matches!(
-        outcome,
-        Outcome::Answered {
-            status: 200..=299,
-            ..
-        }
-    )
 }

@@ -51,8 +51,7 @@ impl<S> Gateway<S> {
         self.streams.shrink_to_fit();
         self.owed.shrink_to_fit();
         self.fields.shrink_to_fit();
-        self.forget_ended();
-        self.lingering.shrink_to_fit();
+        self.shrink_eviction();
         self.spares.release();
         self.due.shrink_to_fit();
         self.dead.shrink_to_fit();
@@ -91,7 +90,7 @@ mod tests {
         gateway.reap();
         gateway.owed.clear();
         // Of those who once lingered none does any more.
-        gateway.lingering = vec![stays; FEW];
+        gateway.eviction.lingering = vec![stays; FEW];
         gateway.connects = 1;
         gateway.tick(Time(100));
         let due = gateway.thrift.deadline();
@@ -99,7 +98,7 @@ mod tests {
         assert!(gateway.conns.capacity() > 10 * FEW - 1);
         gateway.tick(Time(100) + PATIENCE);
         assert_eq!(gateway.conns.capacity(), 1);
-        assert_eq!(gateway.lingering.capacity(), 0);
+        assert_eq!(gateway.eviction.lingering.capacity(), 0);
         assert_eq!(gateway.wheel.len(), 1, "the one timer that is still wanted");
         assert_eq!(gateway.thrift.deadline(), None);
         assert_eq!(gateway.at(stays.index()), Some(stays));

@@ -6,6 +6,7 @@
 
 mod conn;
 mod deadlines;
+mod eviction;
 mod facts;
 mod invariants;
 mod journal;
@@ -13,7 +14,6 @@ mod lifecycle;
 mod memory;
 mod request;
 mod routes;
-mod scarcity;
 mod send;
 
 use std::collections::{HashMap, VecDeque};
@@ -32,6 +32,7 @@ use crate::wheel::{Tick, Wheel};
 
 pub use conn::Scope;
 use conn::{Conn, PendingSend, State};
+use eviction::{Eviction, Held};
 use facts::Fields;
 use journal::{Journal, Limit};
 use lifecycle::Owed;
@@ -44,7 +45,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// Names a connection; a slot's next tenant has another generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     index: u32,
     generation: u32,
@@ -130,8 +131,8 @@ pub struct Gateway<S> {
     effects: VecDeque<Effect>,
     /// Closed connections whose slots are freed after the batch.
     dead: Vec<ConnId>,
-    /// Connections that began to linger; some of them may have ended since.
-    lingering: Vec<ConnId>,
+    /// Connections that came through the internal listener.
+    internal: usize,
     spares: Spares,
     fields: Fields,
     /// At most one: the effects of a send are carried out before the next request is served.
@@ -139,7 +140,8 @@ pub struct Gateway<S> {
     /// Rejected connections whose kept requests are served once the effects so far are carried out.
     unserved: VecDeque<(ConnId, Time)>,
     /// Bytes held for all connections.
-    held: usize,
+    held: Held,
+    eviction: Eviction,
     next_job: u64,
     connects: usize,
     disconnects: usize,
@@ -163,12 +165,13 @@ impl<S> Gateway<S> {
             due_at: Time(0),
             effects: VecDeque::new(),
             dead: Vec::new(),
-            lingering: Vec::new(),
+            internal: 0,
             spares: Spares::default(),
             fields: Fields::default(),
             pending_send: None,
             unserved: VecDeque::new(),
-            held: 0,
+            held: Held::default(),
+            eviction: Eviction::default(),
             next_job: 0,
             connects: 0,
             disconnects: 0,
@@ -190,6 +193,7 @@ impl<S> Gateway<S> {
     pub fn accept(&mut self, io: S, scope: Scope, now: Time) -> ConnId {
         self.generation = self.generation.wrapping_add(1);
         let conn = Conn::new(io, self.generation, scope, now);
+        self.internal += usize::from(scope == Scope::Internal);
         let id = ConnId {
             index: self.conns.insert(conn) as u32,
             generation: self.generation,
@@ -214,6 +218,7 @@ impl<S> Gateway<S> {
             }
             _ => self.keep_rest(id, bytes, now),
         }
+        self.trim_inbound(id, now);
         self.settle(id, now);
     }
 
@@ -225,7 +230,7 @@ impl<S> Gateway<S> {
         conn.is_eof = true;
         match conn.state {
             State::Streaming(_) => self.end_stream(id, Reason::ClientClosed, None, now),
-            State::AwaitingCallback(_) => self.leave_callback(id, Reason::ClientClosed),
+            State::AwaitingCallback(_) => self.leave_callback(id, Reason::ClientClosed, now),
             State::Finishing {
                 is_stream: true, ..
             }
@@ -255,7 +260,7 @@ impl<S> Gateway<S> {
         };
         match conn.state {
             State::Streaming(_) => self.end_stream(id, reason, limit, now),
-            State::AwaitingCallback(_) => self.leave_callback(id, reason),
+            State::AwaitingCallback(_) => self.leave_callback(id, reason, now),
             _ => self.close(id),
         }
         self.settle_send(id, false, now);
@@ -271,6 +276,7 @@ impl<S> Gateway<S> {
         conn.is_flush_queued = false;
         conn.out.consume(n, &mut self.spares);
         conn.is_blocked = !conn.out.is_empty();
+        conn.out.fit(&mut self.spares);
         if let State::Reading {
             is_begun: false,
             since,
@@ -282,8 +288,12 @@ impl<S> Gateway<S> {
         if n > 0 {
             conn.stalled_since = now;
         }
+        let is_blocked = conn.is_blocked;
         self.charge(id);
-        self.settle_opening(id, now);
+        if is_blocked {
+            self.trim_outbound(id, now);
+            self.trim_inbound(id, now);
+        }
         self.settle_send(id, true, now);
         self.resume(id, now);
         self.settle(id, now);
@@ -308,8 +318,9 @@ impl<S> Gateway<S> {
 
     /// A connect callback was taken back before it was begun; no result will come.
     pub fn withdrawn(&mut self, job: JobId) {
-        if self.owed.remove(&job).is_some() {
+        if let Some(Owed::Connect(orphan)) = self.owed.remove(&job) {
             self.connects -= 1;
+            self.fields.release(orphan.request.memory());
         }
     }
 
@@ -381,7 +392,8 @@ impl<S> Gateway<S> {
     /// when no readiness for them can be on its way any more.
     pub fn reap(&mut self) {
         for id in self.dead.drain(..) {
-            self.conns.remove(id.index());
+            let conn = self.conns.remove(id.index());
+            self.internal -= usize::from(conn.scope == Scope::Internal);
         }
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -442,15 +454,6 @@ impl<S> Gateway<S> {
             conn.armed = self.wheel.arm(id.index, deadline);
         }
         self.charge(id);
-    }
-
-    /// Brings the total of held bytes up to date with one connection.
-    fn charge(&mut self, id: ConnId) {
-        if let Some(conn) = entry(&mut self.conns, id) {
-            let held = conn.held();
-            self.held = self.held - conn.charged + held;
-            conn.charged = held;
-        }
     }
 
     /// The one way to close a connection; what it means to a stream is decided before.

@@ -6,7 +6,7 @@ use super::conn::{Asked, BodyUnderWay, Plan, State, StreamRequest};
 use super::journal::Limit;
 use super::routes::{self, Answer, Route};
 use super::{ConnId, Gateway, LINGER_BYTES, entry};
-use crate::callback::Reason;
+use crate::buf::ByteQueue;
 use crate::http::body::Decoder;
 use crate::http::head::{self, BodyFraming, FramingError, Head, HeadLimits, MAX_HEADERS, Version};
 use crate::http::reply::{CONTINUE, Persistence, Reply};
@@ -69,6 +69,7 @@ impl<S> Gateway<S> {
             }
             Some(conn) => {
                 conn.input.put_back(kept, &mut self.spares);
+                conn.input.fit(&mut self.spares);
                 if conn.is_eof && !conn.is_paused && matches!(conn.state, State::Reading { .. }) {
                     // What is left will never be a request.
                     conn.input.clear(&mut self.spares);
@@ -80,7 +81,7 @@ impl<S> Gateway<S> {
             }
             None => kept.clear(&mut self.spares),
         }
-        self.check_held(id, now);
+        self.trim_inbound(id, now);
     }
 
     /// Does with bytes that cannot be served now what the connection's state asks for.
@@ -95,16 +96,15 @@ impl<S> Gateway<S> {
         }
         match &mut conn.state {
             State::Reading { .. } | State::ReadingBody(_) | State::Sending => {
-                self.keep(id, rest);
-                self.check_held(id, now);
+                conn.input.push(rest, &mut self.spares);
+                conn.input.fit(&mut self.spares);
             }
             State::AwaitingCallback(_) => {
-                self.keep(id, rest);
-                let is_over = self.conn(id).is_some_and(|c| c.input.len() > max_discarded);
-                if is_over {
+                conn.input.push(rest, &mut self.spares);
+                conn.input.fit(&mut self.spares);
+                if conn.input.len() > max_discarded {
                     self.drop_callback(id, Limit::Discarded, now);
                 }
-                self.check_held(id, now);
             }
             State::Streaming(stream) => {
                 let total = stream.discarded as usize + rest.len();
@@ -251,7 +251,7 @@ impl<S> Gateway<S> {
             self.send(id, body, now);
             return Ok(body.len());
         }
-        let plan = self.plan(route, head);
+        let plan = self.plan(route, head, now);
         if decoder.is_done() {
             self.carry_out(id, plan, &[], now);
             return Ok(0);
@@ -265,14 +265,10 @@ impl<S> Gateway<S> {
             }
             self.push(id, CONTINUE, now);
         }
-        let content = match plan {
-            Plan::Send => self.spares.take(),
-            _ => Vec::new(),
-        };
         if let Some(conn) = self.conn(id) {
             conn.state = State::ReadingBody(Box::new(BodyUnderWay {
                 decoder,
-                content,
+                content: ByteQueue::default(),
                 plan,
                 since,
             }));
@@ -280,7 +276,7 @@ impl<S> Gateway<S> {
         Ok(0)
     }
 
-    fn plan(&mut self, route: Route, head: &Head<'_, '_>) -> Plan {
+    fn plan(&mut self, route: Route, head: &Head<'_, '_>, now: Time) -> Plan {
         match route {
             Route::Stream => Plan::Connect(StreamRequest {
                 request: self.fields.keep(head),
@@ -291,7 +287,7 @@ impl<S> Gateway<S> {
             }),
             Route::Send if head.is_encoded => {
                 let answer = routes::UNSUPPORTED_ENCODING;
-                self.journal.send_refused(answer.code);
+                self.journal.send_refused(answer.code, now);
                 Plan::Answer(answer)
             }
             Route::Send => Plan::Send,
@@ -302,17 +298,17 @@ impl<S> Gateway<S> {
     }
 
     fn read_body(&mut self, id: ConnId, bytes: &[u8], now: Time) -> Step {
-        let Some(conn) = self.conn(id) else {
+        let Some(conn) = entry(&mut self.conns, id) else {
             return Step::Wait(0);
         };
         let State::ReadingBody(body) = &mut conn.state else {
             return Step::Wait(0);
         };
         let is_needed = matches!(body.plan, Plan::Send);
-        let content = &mut body.content;
+        let (content, spares) = (&mut body.content, &mut self.spares);
         let used = body.decoder.decode(bytes, |part| {
             if is_needed {
-                content.extend_from_slice(part);
+                content.push(part, spares);
             }
         });
         let is_done = body.decoder.is_done();
@@ -324,15 +320,18 @@ impl<S> Gateway<S> {
             }
         };
         if !is_done {
-            self.check_held(id, now);
+            body.content.fit(&mut self.spares);
+            self.trim_inbound(id, now);
             return Step::Wait(used);
         }
         if let State::ReadingBody(body) = std::mem::replace(&mut conn.state, State::reading(now)) {
             // The body is under way no more: an event is not to count beside the send it came in.
             self.charge(id);
-            let BodyUnderWay { content, plan, .. } = *body;
-            self.carry_out(id, plan, &content, now);
-            self.spares.give(content);
+            let BodyUnderWay {
+                mut content, plan, ..
+            } = *body;
+            self.carry_out(id, plan, content.bytes(), now);
+            content.clear(&mut self.spares);
         }
         Step::Used(used)
     }
@@ -432,33 +431,7 @@ impl<S> Gateway<S> {
         self.drop_input(id);
     }
 
-    /// A request that would take the total of held bytes over its limit is refused.
-    fn check_held(&mut self, id: ConnId, now: Time) {
-        self.charge(id);
-        let max_held = self.settings.limits.max_held;
-        if self.held <= max_held {
-            return;
-        }
-        let Some(conn) = self.conn(id) else {
-            return;
-        };
-        match conn.state {
-            // It keeps nothing: it is others who hold too much.
-            State::Reading { .. } | State::AwaitingCallback(_) if conn.input.is_empty() => {}
-            State::Reading { .. } | State::ReadingBody(_) => {
-                self.journal.limit(Limit::Held, None, now);
-                self.answer(id, &routes::OVERLOADED, now);
-                self.drop_input(id);
-            }
-            State::AwaitingCallback(_) => {
-                self.journal.limit(Limit::Held, None, now);
-                self.leave_callback(id, Reason::Error);
-            }
-            _ => {}
-        }
-    }
-
-    fn drop_input(&mut self, id: ConnId) {
+    pub(super) fn drop_input(&mut self, id: ConnId) {
         if let Some(conn) = entry(&mut self.conns, id) {
             conn.input.clear(&mut self.spares);
         }

@@ -33,7 +33,7 @@ impl<S> Gateway<S> {
         let verdict = match wire::send_command(body) {
             Ok(command) => self.obey(&command, now),
             Err(error) => {
-                self.journal.send_refused(error.code());
+                self.journal.send_refused(error.code(), now);
                 Verdict::Refused(bad_request(error))
             }
         };
@@ -63,7 +63,7 @@ impl<S> Gateway<S> {
     fn obey(&mut self, command: &SendCommand<'_>, now: Time) -> Verdict {
         let target = tokens::parse(&command.token).and_then(|token| self.stream_of(token));
         let Some(target) = target else {
-            self.journal.token_unknown(&command.token);
+            self.journal.token_unknown(&command.token, now);
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
         match self.conn(target).map(|conn| &conn.state) {
@@ -84,10 +84,7 @@ impl<S> Gateway<S> {
             return Verdict::Done(OK);
         };
         let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
-        if let Some(limit) = self.overflow(target, size) {
-            self.drop_stream(target, limit, now);
-            return Verdict::Refused(routes::WRITE_FAILED);
-        }
+        let max_unsent = self.settings.limits.max_unsent;
         let Some(conn) = entry(&mut self.conns, target) else {
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
@@ -96,6 +93,9 @@ impl<S> Gateway<S> {
         };
         if conn.out.is_empty() {
             conn.stalled_since = now;
+        } else if conn.out.len() + size > max_unsent {
+            self.drop_stream(target, Limit::Unsent, now);
+            return Verdict::Refused(routes::WRITE_FAILED);
         }
         let out = conn.out.tail(size, &mut self.spares);
         sse::write_event(out, stream.framing, name, data);
@@ -109,6 +109,10 @@ impl<S> Gateway<S> {
             };
         }
         // Behind earlier bytes that the socket would not take; its next readiness flushes them.
+        self.trim_outbound(target, now);
+        if self.conn(target).is_none() {
+            return Verdict::Refused(routes::WRITE_FAILED);
+        }
         self.note_sent(target, sent);
         if close {
             self.end_stream(target, Reason::ServerClosed, None, now);
@@ -117,34 +121,15 @@ impl<S> Gateway<S> {
         Verdict::Done(OK)
     }
 
-    /// The limit that an event of `size` bytes would pass. An empty queue takes every event; what
-    /// the socket does not take of it counts afterwards.
-    fn overflow(&mut self, target: ConnId, size: usize) -> Option<Limit> {
-        let (max_unsent, max_held) = (
-            self.settings.limits.max_unsent,
-            self.settings.limits.max_held,
-        );
-        let held = self.held;
-        let queued = self.conn(target)?.out.len();
-        if queued == 0 {
-            None
-        } else if queued + size > max_unsent {
-            Some(Limit::Unsent)
-        } else if held + size > max_held {
-            Some(Limit::Held)
-        } else {
-            None
-        }
-    }
-
     /// To a stream that the backend has not decided on.
     fn buffer(&mut self, target: ConnId, command: &SendCommand<'_>, now: Time) -> Verdict {
         let (max_unsent, max_held) = (
             self.settings.limits.max_unsent,
             self.settings.limits.max_held,
         );
-        let held = self.held;
-        let Some(State::AwaitingCallback(awaiting)) = self.conn(target).map(|conn| &mut conn.state)
+        let held = self.held.outbound;
+        let Some(State::AwaitingCallback(awaiting)) =
+            entry(&mut self.conns, target).map(|conn| &mut conn.state)
         else {
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
@@ -157,7 +142,7 @@ impl<S> Gateway<S> {
         } = &mut **awaiting;
         let token = *token;
         if *is_close_buffered {
-            self.journal.token_unknown(&command.token);
+            self.journal.token_unknown(&command.token, now);
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         }
         if let Some((name, data)) = &command.event {
@@ -168,7 +153,9 @@ impl<S> Gateway<S> {
                 self.journal.limit(limit, Some(token), now);
                 return Verdict::Refused(routes::BUFFER_FULL);
             }
-            sse::write_event(window, what.framing, name, data);
+            let room = window.tail(size, &mut self.spares);
+            sse::write_event(room, what.framing, name, data);
+            window.fit(&mut self.spares);
         }
         *is_close_buffered = command.close;
         if command.event.is_some() || command.close {
@@ -183,7 +170,6 @@ impl<S> Gateway<S> {
         let Some(send) = self.pending_send.take_if(|send| send.target == target) else {
             return;
         };
-        let is_written = is_written && !self.drop_if_over_held(target, now);
         if is_written {
             self.note_sent(target, send.sent);
         }
@@ -214,27 +200,6 @@ impl<S> Gateway<S> {
             self.journal
                 .event_sent(stream.token, &sent, &stream.request);
         }
-    }
-
-    /// An answer's event is tried before it counts against the total, as a send's is.
-    pub(super) fn settle_opening(&mut self, target: ConnId, now: Time) {
-        if let Some(conn) = self.conn(target)
-            && let State::Streaming(stream) = &mut conn.state
-            && std::mem::take(&mut stream.is_opening)
-        {
-            self.drop_if_over_held(target, now);
-        }
-    }
-
-    /// Whether what the socket left of an event takes all connections over their total; the stream
-    /// that grew is dropped then.
-    fn drop_if_over_held(&mut self, target: ConnId, now: Time) -> bool {
-        let is_over = self.held > self.settings.limits.max_held
-            && self.conn(target).is_some_and(|conn| !conn.out.is_empty());
-        if is_over {
-            self.drop_stream(target, Limit::Held, now);
-        }
-        is_over
     }
 }
 

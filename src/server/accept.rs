@@ -1,4 +1,5 @@
-//! Accepting: a budget a turn, and rests that do not spin when descriptors run out.
+//! Accepting: a budget a turn, and rests that do not spin when the house is full or descriptors
+//! run out.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
 
-use super::Server;
+use super::{Server, Socket};
 use crate::gateway::{Broken, Scope};
 use crate::net::{self, AcceptError};
 use crate::time::Time;
@@ -14,7 +15,9 @@ use crate::time::Time;
 /// Connections accepted in one turn and listener.
 const ACCEPT_BUDGET: usize = 64;
 /// How long accepting rests after descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
+/// How long a listener rests when the house is full and nobody can go, unless somebody leaves.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// A socket that listens.
 pub(super) struct Listener {
@@ -22,22 +25,44 @@ pub(super) struct Listener {
     pub(super) scope: Scope,
     /// Connections may wait although no readiness will tell.
     pub(super) is_unfinished: bool,
+    pub(super) rests_until: Option<Time>,
+    /// It rests because the house was full.
+    pub(super) is_full: bool,
+}
+
+impl Listener {
+    /// When accepting is to be taken up; `None` when nobody waits as far as is known.
+    pub(super) fn due(&self) -> Option<Time> {
+        self.is_unfinished
+            .then(|| self.rests_until.unwrap_or_default())
+    }
 }
 
 impl Server {
-    pub(super) fn accept_some(&mut self, listener: usize, now: Time) {
+    /// Accepts who waits. Behind the turn's readiness, so that closing somebody for a newcomer
+    /// frees a descriptor and a slot at once.
+    pub(super) fn accept_some(&mut self, now: Time) {
+        for listener in 0..self.listeners.len() {
+            let it = &self.listeners[listener];
+            let has_place = || it.is_full && self.gateway.has_place(it.scope);
+            if it.due().is_some_and(|due| due <= now || has_place()) {
+                self.accept_from(listener, now);
+                self.settle(now);
+            }
+        }
+        self.gateway.reap();
+    }
+
+    fn accept_from(&mut self, listener: usize, now: Time) {
+        let it = &mut self.listeners[listener];
+        (it.rests_until, it.is_full) = (None, false);
+        let scope = it.scope;
         for _ in 0..ACCEPT_BUDGET {
-            self.listeners[listener].is_unfinished = true;
-            if self.accept_rests_until.is_some() || self.is_full {
+            if !self.gateway.make_place(scope, now) {
+                let it = &mut self.listeners[listener];
+                (it.rests_until, it.is_full) = (Some(now + FULL_PAUSE), true);
                 return;
             }
-            // Who is only waited for to go must not keep a health check waiting.
-            if self.gateway.counts().connections >= self.max_connections && !self.gateway.shed() {
-                self.is_full = true;
-                self.gateway.accepting_pauses(now);
-                return;
-            }
-            let scope = self.listeners[listener].scope;
             match net::accept(&self.listeners[listener].socket) {
                 Ok(stream) => {
                     self.is_exhausted = false;
@@ -52,7 +77,7 @@ impl Server {
                     if !std::mem::replace(&mut self.is_exhausted, true) {
                         warn!("accepting pauses error=\"{error}\" limit=descriptors");
                     }
-                    self.accept_rests_until = Some(now + ACCEPT_PAUSE);
+                    self.listeners[listener].rests_until = Some(now + EXHAUSTED_PAUSE);
                     return;
                 }
             }
@@ -61,33 +86,19 @@ impl Server {
 
     /// One registration for both directions and for life: nothing is re-armed for an event.
     fn take_in(&mut self, stream: TcpStream, scope: Scope, now: Time) {
-        let id = self.gateway.accept(stream, scope, now);
+        let socket = Socket {
+            stream,
+            is_queued: false,
+        };
+        let id = self.gateway.accept(socket, scope, now);
         let registry = self.poll.registry();
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        if let Some(stream) = self.gateway.io(id)
+        if let Some(socket) = self.gateway.io(id)
             && registry
-                .register(stream, Token(id.index()), interest)
+                .register(&mut socket.stream, Token(id.index()), interest)
                 .is_err()
         {
             self.gateway.broken(id, Broken::Vanished, now);
-        }
-    }
-
-    /// Takes up the accepting that a budget or a lack of descriptors cut short; after slots were
-    /// freed, as that may be what it waited for.
-    pub(super) fn resume_accepting(&mut self, now: Time) {
-        if self.accept_rests_until.is_some_and(|until| until <= now) {
-            self.accept_rests_until = None;
-        }
-        if self.is_full {
-            let is_roomy = self.gateway.counts().connections <= self.resume_at;
-            self.is_full = !is_roomy && !self.gateway.shed();
-        }
-        for listener in 0..self.listeners.len() {
-            if self.listeners[listener].is_unfinished {
-                self.accept_some(listener, now);
-                self.settle(now);
-            }
         }
     }
 }

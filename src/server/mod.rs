@@ -7,6 +7,7 @@
 mod accept;
 mod start;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ use log::info;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::callback::{CallbackResult, Job, Outcome};
@@ -39,6 +40,18 @@ const EVENTS: usize = 512;
 const READ_BUDGET: usize = 4;
 /// Bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
+/// Bytes read in one turn, of all connections: some ten milliseconds of the smallest requests.
+const TURN_BYTES: usize = 256 * 1024;
+/// Callback results taken in one turn.
+const RESULT_BUDGET: usize = 256;
+
+/// A turn that comes so much later than it was to come ends a standstill: of the loop, the process
+/// or its host.
+const STANDSTILL: Duration = Duration::from_millis(500);
+/// Behind a standstill time passes for deadlines once nothing has been ready for so long...
+const QUIET: Duration = Duration::from_millis(50);
+/// ...or after this long, whatever is ready.
+const CATCHING_UP: Duration = Duration::from_secs(1);
 
 /// How a gateway ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,26 +62,35 @@ pub enum Exit {
     Forced(i32),
 }
 
+/// What the shell keeps with a connection.
+struct Socket {
+    stream: TcpStream,
+    /// It is among those that are to be looked at.
+    is_queued: bool,
+}
+
 /// A gateway that listens.
 pub struct Server {
     poll: Poll,
     listeners: Vec<Listener>,
     signals: Signals,
     workers: Option<Workers>,
-    gateway: Gateway<TcpStream>,
-    /// Connections whose reading a budget or an unread answer cut short.
-    unfinished: Vec<ConnId>,
+    gateway: Gateway<Socket>,
+    /// Connections to be looked at, each once, first come first served: a budget or an unread
+    /// answer cut their reading short, or others were ready before them.
+    unfinished: VecDeque<ConnId>,
+    /// Bytes that may still be read in this turn.
+    turn_left: usize,
+    /// A budget cut the taking of results short.
+    has_results: bool,
+    /// Until when no deadline is met, after a standstill.
+    catches_up_until: Option<Time>,
     scratch: Box<[u8; READ_BYTES]>,
     epoch: Instant,
     /// The second that the gateway's date stands for.
     date: u64,
-    max_connections: usize,
-    /// Accepting that paused at `max_connections` goes on at so many.
-    resume_at: usize,
-    accept_rests_until: Option<Time>,
     /// After what time the workers want to be looked at again.
     tend_after: Option<Duration>,
-    is_full: bool,
     /// Descriptors ran out, and no connection was accepted since; told once.
     is_exhausted: bool,
     shutdown_timeout: Duration,
@@ -81,7 +103,8 @@ impl Server {
     pub fn bind(config: &Config) -> Result<Server, StartError> {
         let poll = Poll::new()?;
         let listeners = start::listeners(config, &poll)?;
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        // A log that has reached the limit of a file's size shall fail, not kill.
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGXFSZ])?;
         poll.registry()
             .register(&mut signals, SIGNAL, Interest::READABLE)?;
         let epoch = Instant::now();
@@ -102,15 +125,14 @@ impl Server {
                 limits: config.limits.clone(),
             }),
             workers,
-            unfinished: Vec::new(),
+            unfinished: VecDeque::new(),
+            turn_left: 0,
+            has_results: false,
+            catches_up_until: None,
             scratch: Box::new([0; READ_BYTES]),
             epoch,
             date: 0,
-            max_connections: config.limits.max_connections,
-            resume_at: start::resume_at(&config.limits),
-            accept_rests_until: None,
             tend_after: None,
-            is_full: false,
             is_exhausted: false,
             shutdown_timeout: config.limits.shutdown_timeout,
             ends: None,
@@ -123,13 +145,20 @@ impl Server {
     /// Waiting for readiness failed, which no program can work around.
     pub fn run(&mut self) -> io::Result<Exit> {
         let mut events = Events::with_capacity(EVENTS);
+        let mut last = self.now();
         loop {
-            match self.poll.poll(&mut events, self.timeout()) {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
             let now = self.now();
+            if timeout.is_some_and(|timeout| now.since(last) > timeout + STANDSTILL) {
+                self.catches_up_until = Some(now + CATCHING_UP);
+            }
+            last = now;
             self.keep_date();
+            self.turn_left = TURN_BYTES;
             for event in &events {
                 match event.token() {
                     SIGNAL => {
@@ -137,20 +166,20 @@ impl Server {
                             return Ok(Exit::Forced(signal));
                         }
                     }
-                    WAKER => self.take_results(now),
+                    WAKER => self.has_results = true,
                     Token(listener) if listener > LISTENER - self.listeners.len() => {
-                        self.accept_some(LISTENER - listener, now);
+                        self.listeners[LISTENER - listener].is_unfinished = true;
                     }
                     Token(index) => self.conn_ready(index, event, now),
                 }
                 self.settle(now);
             }
-            self.pass_time(now);
-            self.resume_reading(now);
+            self.take_results(now);
+            self.look_on(now);
+            self.pass_time(events.is_empty(), now);
             self.tend_workers();
             self.gateway.reap();
-            self.resume_accepting(now);
-            self.gateway.reap();
+            self.accept_some(now);
             if self.is_over(now) {
                 return Ok(self.end());
             }
@@ -166,12 +195,14 @@ impl Server {
 
     /// How long nothing needs to be done unless something happens.
     fn timeout(&self) -> Option<Duration> {
-        let is_resting = self.accept_rests_until.is_some() || self.is_full;
-        let accepts = self.listeners.iter().any(|listener| listener.is_unfinished) && !is_resting;
-        if accepts || !self.unfinished.is_empty() {
+        if self.has_results || !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.gateway.deadline(), self.accept_rests_until, self.ends];
+        let accepts = self.listeners.iter().filter_map(Listener::due).min();
+        if self.catches_up_until.is_some() && accepts.is_none() {
+            return Some(QUIET);
+        }
+        let deadlines = [self.gateway.deadline(), accepts, self.ends];
         let next = deadlines.into_iter().flatten().min();
         // Rounded up to a whole millisecond, so that the deadline has come when poll returns.
         let until_next = next.map(|next| next.since(self.now()));
@@ -194,7 +225,15 @@ impl Server {
         }
     }
 
-    fn pass_time(&mut self, now: Time) {
+    /// Whatever is ready is looked at before time passes: no deadline shall strike a connection
+    /// whose bytes, or whose backend's answer, came while the loop stood still.
+    fn pass_time(&mut self, is_quiet: bool, now: Time) {
+        if let Some(until) = self.catches_up_until {
+            if now < until && !(is_quiet && self.unfinished.is_empty()) {
+                return;
+            }
+            self.catches_up_until = None;
+        }
         // More may be due than one look takes; the deadline is past then and the next turn comes
         // at once.
         self.gateway.tick(now);
@@ -207,6 +246,9 @@ impl Server {
         let Some(id) = self.gateway.at(index) else {
             return;
         };
+        if self.turn_left == 0 || !self.unfinished.is_empty() {
+            return self.queue(id);
+        }
         // Reading first: a reset is then the client's leaving, not a write that failed.
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             // A read stops short at urgent data too (tcp(7)).
@@ -225,15 +267,16 @@ impl Server {
             if !self.gateway.wants_input(id) {
                 return;
             }
-            let Some(stream) = self.gateway.io(id) else {
+            let Some(socket) = self.gateway.io(id) else {
                 return;
             };
-            match net::read_some(stream, &mut self.scratch[..]) {
+            match net::read_some(&mut socket.stream, &mut self.scratch[..]) {
                 Transfer::Bytes(0) => {
                     self.gateway.eof(id, now);
                     return self.settle(now);
                 }
                 Transfer::Bytes(n) => {
+                    self.turn_left = self.turn_left.saturating_sub(n);
                     self.gateway.bytes(id, &self.scratch[..n], now);
                     self.settle(now);
                     if n < READ_BYTES && !is_ending {
@@ -247,14 +290,32 @@ impl Server {
                 }
             }
         }
-        self.unfinished.push(id);
+        self.queue(id);
     }
 
+    /// Remembers to look at a connection.
+    fn queue(&mut self, id: ConnId) {
+        if let Some(socket) = self.gateway.io(id)
+            && !std::mem::replace(&mut socket.is_queued, true)
+        {
+            self.unfinished.push_back(id);
+        }
+    }
+
+    /// Takes results until there are none, which makes the next one wake the loop, or until the
+    /// budget is used up.
     fn take_results(&mut self, now: Time) {
-        while let Some(result) = self.workers.as_ref().and_then(Workers::try_result) {
+        if !std::mem::take(&mut self.has_results) {
+            return;
+        }
+        for _ in 0..RESULT_BUDGET {
+            let Some(result) = self.workers.as_ref().and_then(Workers::try_result) else {
+                return;
+            };
             self.gateway.result(result, now);
             self.settle(now);
         }
+        self.has_results = true;
     }
 
     /// Sees to it that callbacks which wait get workers, as far as there are any more.
@@ -266,10 +327,23 @@ impl Server {
         };
     }
 
-    /// Takes up the reading that a budget or unread answers cut short.
-    fn resume_reading(&mut self, now: Time) {
-        for id in std::mem::take(&mut self.unfinished) {
+    /// Looks at the connections that wait for it, as far as the turn's budget goes. Who is cut
+    /// short once more waits for the next turn.
+    fn look_on(&mut self, now: Time) {
+        for _ in 0..self.unfinished.len() {
+            if self.turn_left == 0 {
+                return;
+            }
+            let Some(id) = self.unfinished.pop_front() else {
+                return;
+            };
+            let Some(socket) = self.gateway.io(id) else {
+                continue;
+            };
+            socket.is_queued = false;
             self.read_some(id, true, now);
+            self.gateway.writable(id, now);
+            self.settle(now);
         }
     }
 
@@ -279,15 +353,15 @@ impl Server {
         while let Some(effect) = self.gateway.effect() {
             match effect {
                 Effect::Flush(id) => self.flush(id, now),
-                Effect::Read(id) => self.unfinished.push(id),
+                Effect::Read(id) => self.queue(id),
                 Effect::Fin(id) => {
-                    if let Some(stream) = self.gateway.io(id) {
-                        net::finish(stream);
+                    if let Some(socket) = self.gateway.io(id) {
+                        net::finish(&socket.stream);
                     }
                 }
                 Effect::Abort(id) => {
-                    if let Some(stream) = self.gateway.io(id) {
-                        net::reset_on_close(stream);
+                    if let Some(socket) = self.gateway.io(id) {
+                        net::reset_on_close(&socket.stream);
                     }
                 }
                 Effect::Call(job) => self.call(job, now),
@@ -305,10 +379,10 @@ impl Server {
     }
 
     fn flush(&mut self, id: ConnId, now: Time) {
-        let Some((stream, bytes)) = self.gateway.output(id) else {
+        let Some((socket, bytes)) = self.gateway.output(id) else {
             return;
         };
-        match net::write_some(stream, bytes) {
+        match net::write_some(&mut socket.stream, bytes) {
             Transfer::Bytes(n) => self.gateway.flushed(id, n, now),
             Transfer::WouldBlock => self.gateway.flushed(id, 0, now),
             Transfer::Broken(how) => self.gateway.broken(id, how, now),
@@ -341,7 +415,7 @@ impl Server {
     /// The signal that ends the process at once, if it is the second one.
     fn take_signals(&mut self, now: Time) -> Option<i32> {
         let signals: Vec<i32> = self.signals.pending().collect();
-        for signal in signals {
+        for signal in signals.into_iter().filter(|signal| *signal != SIGXFSZ) {
             let name = if signal == SIGTERM {
                 "SIGTERM"
             } else {

@@ -7,7 +7,7 @@ use mio::{Interest, Poll, Token};
 
 use super::LISTENER;
 use super::accept::Listener;
-use crate::config::{Config, Limits};
+use crate::config::Config;
 use crate::gateway::Scope;
 use crate::net::{self, SocketOptions};
 use crate::workers;
@@ -73,6 +73,8 @@ pub(super) fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, S
             socket,
             scope,
             is_unfinished: false,
+            rests_until: None,
+            is_full: false,
         };
         Ok::<_, StartError>(sockets.into_iter().map(listener))
     };
@@ -102,14 +104,6 @@ pub(super) fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, S
     Ok(listeners)
 }
 
-/// A tenth below the limit, so that a full house does not accept one at a time; but above what the
-/// streams alone may take, or a house full of streams would stay shut to health checks and sends.
-pub(super) fn resume_at(limits: &Limits) -> usize {
-    let reserve = limits.max_connections.saturating_sub(limits.max_streams);
-    let slack = limits.max_connections.div_ceil(10).min(reserve / 2).max(1);
-    limits.max_connections.saturating_sub(slack)
-}
-
 pub(super) fn worker_settings(config: &Config, url: http::Uri) -> workers::Settings {
     let limits = &config.limits;
     workers::Settings {
@@ -120,24 +114,5 @@ pub(super) fn worker_settings(config: &Config, url: http::Uri) -> workers::Setti
         disconnect_queue: limits.disconnect_queue,
         disconnect_timeout: limits.disconnect_timeout,
         worker_idle: limits.worker_idle,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_house_full_of_streams_still_accepts() {
-        for (max_connections, max_streams) in [(2, 1), (38, 34), (2_890, 2_634), (19_890, 19_634)] {
-            let limits = Limits {
-                max_connections,
-                max_streams,
-                ..Limits::default()
-            };
-            let resume_at = resume_at(&limits);
-            assert!(resume_at < max_connections);
-            assert!(resume_at >= max_streams, "{max_connections}: {resume_at}");
-        }
     }
 }

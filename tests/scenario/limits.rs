@@ -98,8 +98,8 @@ fn one_event_is_always_taken_by_an_empty_window() {
 }
 
 #[test]
-fn all_bytes_held_and_a_body_that_would_grow_them() {
-    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+fn too_much_under_way_and_the_youngest_request_goes() {
+    let mut s = Script::with_limits(|limits| limits.max_inbound = 2000);
     let body = "x".repeat(1500);
     let half = format!(
         "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 1600\r\n\r\n{}",
@@ -123,13 +123,13 @@ fn all_bytes_held_and_a_body_that_would_grow_them() {
 
 #[test]
 fn a_request_that_is_refused_for_its_bytes_holds_them_no_longer() {
-    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let mut s = Script::with_limits(|limits| limits.max_inbound = 2000);
     let head = |n: usize| format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(n));
     let (one, two, three) = (s.open(), s.open(), s.open());
     s.bytes(one, head(1500));
     s.bytes(two, head(600));
     assert_eq!(s.answers(two), "503 OVERLOADED close Retry-After=5");
-    s.bytes(three, head(300));
+    s.bytes(three, head(100));
     assert_eq!(s.got(three), "");
 }
 
@@ -140,12 +140,13 @@ fn all_bytes_held_and_a_window_that_would_grow_them() {
     let publisher = s.open();
     let big = "x".repeat(1500);
     assert_eq!(s.send(publisher, &event_for(&job, &big)), BUFFERED);
+    // Memory counts, of which a queue may have a little more than it holds.
     let rest = 2000 - chunk(&big).len() - size("");
     assert_eq!(
         s.send(publisher, &event_for(&job, &"y".repeat(rest + 1))),
         "503 BUFFER_FULL"
     );
-    let fits = "y".repeat(rest);
+    let fits = "y".repeat(rest - 40);
     assert_eq!(s.send(publisher, &event_for(&job, &fits)), BUFFERED);
     s.result(&job, accepted());
     let expected = STREAM_HEAD.to_owned() + &chunk(&big) + &chunk(&fits);
@@ -177,6 +178,171 @@ fn all_bytes_held_and_a_stream_that_would_grow_them() {
         "500 WRITE_FAILED"
     );
     assert!(s.is_closed(third) && !s.is_closed(slow));
+}
+
+#[test]
+fn who_holds_most_pays_and_not_who_is_sent_to() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 6000);
+    let publisher = s.open();
+    let streams: Vec<_> = (0..3).map(|_| s.stream()).collect();
+    let [(small, small_job), (large, large_job), (other, other_job)] = &streams[..] else {
+        panic!("three streams");
+    };
+    for (client, _) in &streams {
+        s.takes(*client, Takes::Bytes(0));
+    }
+    s.did();
+    assert_eq!(s.send(publisher, &event_for(small_job, "x")), OK);
+    assert_eq!(
+        s.send(publisher, &event_for(large_job, &"x".repeat(3500))),
+        OK
+    );
+    // Its queue was empty: the event is tried, and what is left is too much for all.
+    assert_eq!(
+        s.send(publisher, &event_for(other_job, &"x".repeat(2500))),
+        OK
+    );
+    assert_eq!(
+        s.did(),
+        [Did::Abort(*large), Did::Disconnect(Reason::Error)]
+    );
+    // The one that grew to be the largest pays itself.
+    assert_eq!(
+        s.send(publisher, &event_for(small_job, &"x".repeat(4000))),
+        "500 WRITE_FAILED"
+    );
+    assert_eq!(
+        s.did(),
+        [Did::Abort(*small), Did::Disconnect(Reason::Error)]
+    );
+    assert!(!s.is_closed(*other));
+}
+
+#[test]
+fn what_was_written_is_given_back_and_counts_no_longer() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 12_000);
+    let publisher = s.open();
+    let (slow, job) = s.stream();
+    s.takes(slow, Takes::Bytes(0));
+    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(10_000))), OK);
+    s.takes(slow, Takes::Bytes(9_900));
+    let (other, its_job) = s.stream();
+    s.takes(other, Takes::Bytes(0));
+    assert_eq!(
+        s.send(publisher, &event_for(&its_job, &"x".repeat(10_000))),
+        OK
+    );
+    assert!(!s.is_closed(slow) && !s.is_closed(other));
+}
+
+#[test]
+fn a_stream_that_is_about_to_end_pays_as_well() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 6000);
+    let publisher = s.open();
+    let (ending, job) = s.stream();
+    let (slow, its_job) = s.stream();
+    s.takes(ending, Takes::Bytes(0));
+    s.takes(slow, Takes::Bytes(0));
+    let event = event_and_close_for(&job, &"x".repeat(4000));
+    assert_eq!(s.send(publisher, &event), OK);
+    s.did();
+    assert_eq!(
+        s.send(publisher, &event_for(&its_job, &"y".repeat(3000))),
+        OK
+    );
+    assert_eq!(s.did(), [Did::Abort(ending)]);
+    assert!(!s.is_closed(slow));
+}
+
+#[test]
+fn strangers_do_not_pay_with_streams() {
+    let mut s = Script::with_limits(|limits| {
+        limits.max_held = 3000;
+        limits.max_inbound = 3000;
+    });
+    let publisher = s.open();
+    let (slow, job) = s.stream();
+    s.takes(slow, Takes::Bytes(0));
+    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(2000))), OK);
+    let body = "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 600\r\n\r\n".to_owned()
+        + &"x".repeat(500);
+    let strangers: Vec<_> = (0..20).map(|_| s.open()).collect();
+    for (at, stranger) in strangers.iter().enumerate() {
+        s.bytes(*stranger, &body);
+        let expected = match at {
+            0..6 => "",
+            _ => "503 OVERLOADED close Retry-After=5",
+        };
+        assert_eq!(s.answers(*stranger), expected, "{at}");
+    }
+    assert_eq!(s.send(publisher, &event_for(&job, "y")), OK);
+    assert!(!s.is_closed(slow));
+    // The budget is theirs again once they are done.
+    for stranger in &strangers[..6] {
+        s.bytes(*stranger, "x".repeat(100));
+        assert_eq!(s.answers(*stranger), "400 INVALID_JSON");
+    }
+    let late = s.open();
+    s.bytes(late, &body);
+    assert_eq!(s.answers(late), "");
+}
+
+#[test]
+fn unread_answers_are_held_from_strangers_too() {
+    let mut s = Script::with_limits(|limits| limits.max_inbound = 25_000);
+    let clients: Vec<_> = (0..4).map(|_| s.open()).collect();
+    for client in &clients {
+        s.takes(*client, Takes::Bytes(0));
+        s.bytes(*client, HEALTH.repeat(30));
+    }
+    assert_eq!(s.did(), []);
+    let [oldest, .., youngest] = clients[..] else {
+        panic!("four clients");
+    };
+    s.bytes(oldest, HEALTH.repeat(90));
+    assert_eq!(s.did().first(), Some(&Did::Abort(youngest)));
+    assert!(!s.is_closed(oldest));
+}
+
+#[test]
+fn header_fields_of_all_streams_have_a_limit() {
+    let mut s = Script::with_limits(|limits| limits.max_kept_headers = 20_000);
+    let head = |n: usize| {
+        let unique = format!("{n:0>4}").repeat(1000);
+        format!("GET /{n} HTTP/1.1\r\nHost: h\r\nA: {unique}\r\n\r\n")
+    };
+    let clients: Vec<_> = (0..4).map(|_| s.open()).collect();
+    let mut jobs = Vec::new();
+    for (at, client) in clients.iter().enumerate() {
+        s.bytes(*client, head(at));
+        jobs.push(s.job());
+    }
+    for n in 5..50 {
+        let late = s.open();
+        s.bytes(late, head(n));
+        assert_eq!(s.answers(late), "503 OVERLOADED close Retry-After=5");
+    }
+    // The fields are kept until the disconnect is told.
+    s.result(&jobs[0], accepted());
+    s.did();
+    s.eof(clients[0]);
+    let disconnect = s.job();
+    let late = s.open();
+    s.bytes(late, head(50));
+    assert_eq!(s.answers(late), "503 OVERLOADED close Retry-After=5");
+    s.result(&disconnect, accepted());
+    drop((disconnect, jobs.remove(0)));
+    let next = s.open();
+    s.bytes(next, head(51));
+    assert_eq!(s.answers(next), "", "its callback is out");
+    // What all have in common counts once.
+    s.result(&jobs[0], status(403));
+    drop(jobs.remove(0));
+    for _ in 0..20 {
+        let next = s.open();
+        s.bytes(next, "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n");
+        assert_eq!(s.answers(next), "");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ssegateway::callback::Reason;
 use ssegateway::config::Limits;
-use ssegateway::gateway::{ConnId, Settings};
+use ssegateway::gateway::{Broken, ConnId, Scope, Settings};
 
 use super::driver::*;
 
@@ -248,14 +248,85 @@ fn lingering_lasts_two_seconds() {
 }
 
 #[test]
-fn shedding_closes_who_lingers_and_nobody_else() {
-    let mut s = Script::new();
+fn a_full_house_closes_who_lingers_first_and_nobody_else() {
+    let mut s = Script::with_limits(|limits| limits.max_connections = 3);
     let (refused, idle) = (s.open(), s.open());
     s.bytes(refused, "bad\r\n\r\n");
+    s.pass(secs(1));
+    assert!(s.gw.make_place(Scope::Whole, s.now));
     assert!(!s.is_closed(refused));
-    assert!(s.gw.shed());
-    assert!(s.is_closed(refused) && !s.is_closed(idle));
-    assert!(!s.gw.shed());
+    let third = s.open();
+    assert!(s.gw.make_place(Scope::Whole, s.now));
+    assert!(s.is_closed(refused) && !s.is_closed(idle) && !s.is_closed(third));
+}
+
+#[test]
+fn a_full_house_closes_who_has_idled_longest_between_requests() {
+    let mut s = Script::with_limits(|limits| limits.max_connections = 5);
+    let (first, second, asking) = (s.open(), s.open(), s.open());
+    let (stream, _) = s.stream();
+    s.pass(secs(1));
+    let fifth = s.open();
+    s.bytes(asking, "GET");
+    s.pass(secs(1));
+    s.bytes(first, HEALTH);
+    s.pass(secs(1));
+    for (closed, left) in [(second, 4), (fifth, 4), (first, 4)] {
+        assert!(s.gw.make_place(Scope::Whole, s.now));
+        assert!(s.is_closed(closed));
+        assert_eq!(s.gw.counts().connections, left);
+        s.open();
+        // Who has just come may speak first.
+        assert!(!s.gw.has_place(Scope::Whole));
+    }
+    assert!(!s.gw.make_place(Scope::Whole, s.now), "nobody has idled");
+    assert!(!s.is_closed(asking) && !s.is_closed(stream));
+    s.pass(Duration::from_millis(30));
+    assert!(s.gw.make_place(Scope::Whole, s.now));
+}
+
+#[test]
+fn strangers_take_no_place_of_the_internal_listener() {
+    let mut s = Script::with_limits(|limits| {
+        limits.max_connections = 6;
+        limits.internal_places = 2;
+    });
+    let publisher = s.open_in(Scope::Internal);
+    s.pass(secs(1));
+    let strangers: Vec<_> = (0..4)
+        .map(|_| {
+            assert!(s.gw.make_place(Scope::Public, s.now));
+            s.open_in(Scope::Public)
+        })
+        .collect();
+    assert!(!s.gw.has_place(Scope::Public) && s.gw.has_place(Scope::Internal));
+    s.pass(secs(1));
+    assert!(s.gw.make_place(Scope::Public, s.now));
+    assert!(!s.is_closed(publisher), "idle for longer, but no stranger");
+    assert_eq!(s.gw.counts().connections, 4);
+    s.open_in(Scope::Public);
+    assert!(s.gw.make_place(Scope::Internal, s.now));
+    s.open_in(Scope::Internal);
+    assert!(!s.gw.has_place(Scope::Internal));
+    // Beyond its own places it may have anybody's.
+    s.pass(secs(1));
+    s.bytes(publisher, HEALTH);
+    assert!(s.gw.make_place(Scope::Internal, s.now));
+    assert!(!s.is_closed(publisher));
+    assert_eq!(strangers.iter().filter(|id| s.is_closed(**id)).count(), 2);
+}
+
+#[test]
+fn a_socket_counts_until_its_slot_is_free() {
+    let mut s = Script::with_limits(|limits| limits.max_connections = 2);
+    let (one, _) = (s.open(), s.stream());
+    s.gw.broken(one, Broken::Reset, s.now);
+    assert!(
+        !s.gw.has_place(Scope::Whole),
+        "its descriptor is open still"
+    );
+    s.gw.reap();
+    assert!(s.gw.has_place(Scope::Whole));
 }
 
 #[test]
