@@ -292,6 +292,8 @@ fn heads() {
         ("GET /a HTTP/1.0\r\nHost: h\r\nHost: i\r\n\r\n", 400),
         ("GET /a HTTP/1.1\r\nHost: h/p\r\n\r\n", 400),
         ("GET /a HTTP/1.1\r\nHost: u@h\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: h%zz\r\n\r\n", 400),
+        ("GET /a HTTP/1.1\r\nHost: h%4\r\n\r\n", 400),
         ("GET http://h/a HTTP/1.1\r\n\r\n", 400),
         // Transfer-Encoding in HTTP/1.0.
         (
@@ -323,6 +325,12 @@ fn request_lines() {
         ("GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         ("GET http:///a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         ("GET http://u@h/a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        ("GET http://h%zz/a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        ("GET ftp://h/a HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (
+            "POST ftp://h/internal/send HTTP/1.1\r\nHost: h\r\n\r\n",
+            400,
+        ),
         ("GET /a HTTP/2.0\r\nHost: h\r\n\r\n", 505),
         ("GET /a HTTP/1.2\r\nHost: h\r\n\r\n", 505),
         ("GET /a HTTP/0.9\r\nHost: h\r\n\r\n", 505),

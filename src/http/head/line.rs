@@ -67,14 +67,10 @@ fn absolute_path(target: &[u8]) -> Result<&[u8], FramingError> {
     const ERROR: FramingError = FramingError::BadRequest("a malformed request target");
     let colon = memchr::memchr(b':', target).ok_or(ERROR)?;
     let (scheme, rest) = target.split_at(colon);
-    let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
-    let rest = rest
-        .strip_prefix(b"://")
-        .filter(|_| is_scheme)
-        .ok_or(ERROR)?;
+    let is_ours = [&b"http"[..], b"https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
+    let rest = rest.strip_prefix(b"://").filter(|_| is_ours).ok_or(ERROR)?;
     let end = rest
         .iter()
         .position(|byte| matches!(byte, b'/' | b'?'))
@@ -105,5 +101,8 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     } else {
         !host.is_empty() && host.iter().all(is_name)
     };
-    is_host && is_port
+    // A `%` begins an octet's encoding (RFC 3986, section 3.2.2).
+    let mut behind_percents = host.split(|&byte| byte == b'%').skip(1);
+    let is_encoded = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
+    is_host && is_port && behind_percents.all(is_encoded)
 }

@@ -109,6 +109,7 @@ fn paths_of_every_form_of_target() {
         ("GET", "/%68ealthz", "/%68ealthz"),
         ("GET", "http://h/healthz?x", "/healthz"),
         ("GET", "HTTP://h:80/p", "/p"),
+        ("GET", "hTTpS://h%41/p", "/p"),
         ("GET", "http://[::1]:80/p", "/p"),
         ("GET", "http://h", "/"),
         ("GET", "http://h?q=/x", "/"),
@@ -128,6 +129,11 @@ fn paths_of_every_form_of_target() {
         "http:///p",
         "http://u@h/p",
         "1x://h/",
+        "ftp://h/internal/send",
+        "ws://h/",
+        "httpx://h/",
+        "http+x://h/",
+        "http://h%zz/",
         "http://h:x/",
         "://h/",
     ] {
@@ -181,12 +187,33 @@ fn hosts() {
         "[::1]",
         "[::1]:80",
         "a_b.c-d",
+        "a%41.%c3%A9:80",
+        "[fe80::1%25eth0]:80",
     ] {
         good(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     }
     for host in [
-        "a b", "h:x", "u@h", "h/p", "h?x", "h#x", "[::1", "::1", "]", "[]", "é", "h:1:2", "[::1]x",
+        "a b",
+        "h:x",
+        "u@h",
+        "h/p",
+        "h?x",
+        "h#x",
+        "[::1",
+        "::1",
+        "]",
+        "[]",
+        "é",
+        "h:1:2",
+        "[::1]x",
         ":80",
+        "h%zz",
+        "%",
+        "h%4",
+        "h%%41",
+        "h%4g:80",
+        "h%4:1",
+        "[fe80::1%eth0]",
     ] {
         let error = bad(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_eq!(
