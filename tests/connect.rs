@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use support::{
-    Backend, Client, Gateway, OK, assert_error, assert_ok, open_stream, post_send, send_close,
-    send_data,
+    Backend, Client, Gateway, OK, assert_error, assert_ok, assert_served, open_stream, post_send,
+    send_close, send_data,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -45,7 +45,7 @@ fn told(gateway: &Gateway, backend: &Backend, request: &[u8]) -> String {
 fn the_request_is_told_to_the_byte() {
     let backend = Backend::start();
     let gateway = Gateway::of(&backend);
-    let table: [(&[u8], &str); 8] = [
+    let table: [(&[u8], &str); 10] = [
         (
             b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
             r#"{"url":"/","headers":{"host":"h"}}"#,
@@ -76,6 +76,14 @@ fn the_request_is_told_to_the_byte() {
              \"b\":\"\u{e2}\u{82}\u{ac}\"}}",
         ),
         (
+            b"GET /\xe9?\xc3=\"\x80\xff\" HTTP/1.1\r\nHost: h\r\nA: \xe9\r\n\r\n",
+            "{\"url\":\"/\u{e9}?\u{c3}=\\\"\u{80}\u{ff}\\\"\",\"headers\":{\"host\":\"h\",\"a\":\"\u{e9}\"}}",
+        ),
+        (
+            b"GET http://h/\xe9 HTTP/1.0\r\n\r\n",
+            "{\"url\":\"http://h/\u{e9}\",\"headers\":{}}",
+        ),
+        (
             b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer a\"b\\\r\nConnection: close\r\n\
               Content-Length: 2\r\n\r\nxy",
             r#"{"url":"/","headers":{"host":"h","authorization":"Bearer a\"b\\","connection":"close","content-length":"2"}}"#,
@@ -89,6 +97,32 @@ fn the_request_is_told_to_the_byte() {
         assert_eq!(told(&gateway, &backend, request), expected);
     }
     backend.assert_balanced();
+}
+
+/// A request line that arrives before the rest of its head is looked at on its own.
+#[test]
+fn octets_beyond_ascii_arrive_in_pieces() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    for (target, url, shown) in [
+        (
+            &b"/a\xe9?\xff"[..],
+            "/a\u{e9}?\u{ff}",
+            r#"url="/a\xe9?\xff""#,
+        ),
+        (b"/b\xc3\xa9", "/b\u{c3}\u{a9}", r#"url="/b\xc3\xa9""#),
+    ] {
+        let line = [b"GET ", target, b" HTTP/1.1\r\n"].concat();
+        let mut client = gateway.connect();
+        for piece in [&line[..6], &line[6..], b"Host: h\r\n", b"\r\n"] {
+            client.send(piece);
+            // The event loop has read it.
+            assert_served(&mut gateway.connect());
+        }
+        backend.next_connect_of(url).answer(403, "");
+        assert_error(&client.read_response(), 403, "BACKEND_FORBIDDEN");
+        gateway.wait_log_all(&["new connection", shown]);
+    }
 }
 
 #[test]

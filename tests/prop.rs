@@ -44,6 +44,7 @@ fn request_line() -> impl Strategy<Value = String> {
         ])
         .prop_map(str::to_owned),
         "/[!-~]{0,40}",
+        "/[!-~\u{80}-\u{ff}]{0,8}",
     ];
     let version = select(vec![
         "HTTP/1.1",
@@ -199,6 +200,8 @@ proptest! {
     fn heads_have_one_verdict(steer in any::<[u8; 3]>(), parts in head_parts()) {
         head::run(&steered(&steer, &parts));
         head::run(&steered(&[255, 19, steer[2]], &parts));
+        let latin1 = heads::octets(&parts.concat(), true);
+        head::run(&[&[255, 19, steer[2]], &latin1[..]].concat());
     }
 
     #[test]

@@ -170,12 +170,16 @@ fn the_route_of_a_send_ends_at_the_question_mark() {
     let gateway = Gateway::of(&backend);
     let (mut client, token) = open_stream(&gateway, &backend, "/");
     let body = json!({"token": token, "event": {"data": "x"}}).to_string();
-    for target in ["/internal/send?a=b", "http://any/internal/send"] {
+    for target in [
+        &b"/internal/send?a=b"[..],
+        b"/internal/send?\xe9",
+        b"http://any/internal/send",
+        b"HTTPS://any/internal/send?\xe9",
+    ] {
         let mut publisher = gateway.connect();
-        publisher.send(format!(
-            "POST {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
+        let length = body.len();
+        let fields = format!("Host: h\r\nContent-Length: {length}\r\n\r\n{body}");
+        publisher.send([b"POST ", target, b" HTTP/1.1\r\n", fields.as_bytes()].concat());
         assert_ok(&publisher.read_response(), OK);
         assert_eq!(client.next_event(), "data: x\n\n");
     }

@@ -60,7 +60,7 @@ const GROWTH: usize = 4 * 1024 * 1024;
 impl Fields {
     /// Keeps what a head says.
     pub(super) fn keep(&mut self, head: &Head<'_, '_>) -> Request {
-        let headers = head.headers;
+        let headers = &*head.headers;
         self.changed(headers.len());
         let mut parts = Vec::with_capacity(headers.len() + 1);
         self.scratch.clear();
@@ -219,6 +219,10 @@ mod tests {
             text(b"GET /\xc3\xa9 HTTP/1.1\r\nHost: h\r\nA: \xe9\xff\r\n\r\n"),
             "{\"url\":\"/\u{c3}\u{a9}\",\"headers\":{\"host\":\"h\",\"a\":\"\u{e9}\u{ff}\"}}"
         );
+        assert_eq!(
+            text(b"GET /\xe9?\x80 HTTP/1.1\r\nHost: h\r\nA: \xe9\r\na: \xff\r\n\r\n"),
+            "{\"url\":\"/\u{e9}?\u{80}\",\"headers\":{\"host\":\"h\",\"a\":\"\u{e9}, \u{ff}\"}}"
+        );
     }
 
     #[test]
@@ -247,6 +251,7 @@ mod tests {
             b"/a?b=c",
             b"/\"\\\\x",
             b"/\xc3\xa9",
+            b"/\xe9?\x80\xff",
             b"http://h/p",
         ] {
             let head = [b"GET ", target, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();

@@ -8,12 +8,13 @@
 
 mod line;
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use httparse::Header;
 use memchr::memchr2;
 
-use line::{first_line, is_host, names_another_version, path, request_line};
+use line::{end_of_line, is_host, names_another_version, path, request_line};
 
 /// Largest number of header fields that can be configured.
 pub const MAX_HEADERS: usize = 256;
@@ -69,14 +70,14 @@ pub enum BodyFraming {
 pub struct Head<'h, 'b> {
     /// The method, case kept.
     pub method: &'b str,
-    /// The request target as received.
+    /// The request target as received: any octets but controls, spaces and DEL.
     pub target: &'b [u8],
     /// The target's path: octets up to `?`, less scheme and authority; nothing decoded.
     pub path: &'b [u8],
     /// The version.
     pub version: Version,
     /// The header fields in their order, values without surrounding white space.
-    pub headers: &'h [Header<'b>],
+    pub headers: Cow<'h, [Header<'b>]>,
     /// How long the body is.
     pub body: BodyFraming,
     /// Whether the connection may serve another request (RFC 9112, section 9.3).
@@ -162,40 +163,45 @@ pub fn parse<'h, 'b>(
     room: &'h mut HeaderRoom<'b>,
 ) -> Result<Head<'h, 'b>, FramingError> {
     let mut request = httparse::Request::new(&mut []);
-    let room = &mut room[..limits.headers.min(MAX_HEADERS)];
-    match httparse::ParserConfig::default().parse_request_with_uninit_headers(
+    let most = limits.headers.min(MAX_HEADERS);
+    let outcome = httparse::ParserConfig::default().parse_request_with_uninit_headers(
         &mut request,
         bytes,
-        room,
-    ) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => {
-            request_line(first_line(bytes))?;
-            return Err(FramingError::BadRequest(
-                "a carriage return without line feed",
-            ));
-        }
-        Err(error) => {
+        &mut room[..most],
+    );
+    let (mut method, mut minor) = (request.method.unwrap_or_default(), request.version);
+    let mut target = request.path.unwrap_or_default().as_bytes();
+    let headers = match outcome {
+        Ok(httparse::Status::Complete(_)) => Cow::Borrowed(&*request.headers),
+        outcome => {
             // The tokenizer says nothing about the target's form and goes on to the fields.
-            request_line(first_line(bytes))?;
-            return Err(verdict(error, bytes));
+            let (line, rest) = bytes.split_at(end_of_line(bytes));
+            (method, target, minor) = request_line(line)?;
+            let fields = match outcome {
+                // Of a line that is good it refuses the target alone, which is no UTF-8.
+                Err(httparse::Error::Token) => fields(rest, most),
+                _ => outcome.map(|_| None),
+            };
+            match fields {
+                Ok(Some(fields)) => Cow::Owned(fields),
+                Ok(None) => {
+                    return Err(FramingError::BadRequest(
+                        "a carriage return without line feed",
+                    ));
+                }
+                Err(error) => return Err(verdict(error, line)),
+            }
         }
-    }
-    let (Some(method), Some(target), Some(version)) =
-        (request.method, request.path, request.version)
-    else {
-        return Err(FramingError::BadRequest("no request line"));
     };
-    let version = if version == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
+    let version = match minor {
+        Some(0) => Version::Http10,
+        _ => Version::Http11,
     };
-    let path = path(method, target.as_bytes())?;
-    let fields = Fields::of(request.headers, version)?;
+    let path = path(method, target)?;
+    let fields = Fields::of(&headers, version)?;
     Ok(Head {
         method,
-        target: target.as_bytes(),
+        target,
         path,
         version,
         body: fields.body_framing(version)?,
@@ -205,14 +211,24 @@ pub fn parse<'h, 'b>(
         },
         expects_continue: version == Version::Http11 && fields.expects_continue,
         is_encoded: fields.is_encoded,
-        headers: request.headers,
+        headers,
     })
 }
 
-fn verdict(error: httparse::Error, bytes: &[u8]) -> FramingError {
+/// At most so many header fields on their own; `None` where their end is missing.
+#[cold]
+fn fields(bytes: &[u8], most: usize) -> Result<Option<Vec<Header<'_>>>, httparse::Error> {
+    let mut room = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    Ok(match httparse::parse_headers(bytes, &mut room[..most])? {
+        httparse::Status::Complete((_, found)) => Some(found.to_vec()),
+        httparse::Status::Partial => None,
+    })
+}
+
+fn verdict(error: httparse::Error, line: &[u8]) -> FramingError {
     match error {
         httparse::Error::TooManyHeaders => FramingError::TooManyFields,
-        httparse::Error::Version | httparse::Error::NewLine if names_another_version(bytes) => {
+        httparse::Error::Version | httparse::Error::NewLine if names_another_version(line) => {
             FramingError::UnsupportedVersion
         }
         httparse::Error::HeaderName => FramingError::BadRequest("a header name that is no token"),

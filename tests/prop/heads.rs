@@ -19,13 +19,23 @@ pub(crate) struct WellFormed {
     is_kept: bool,
     is_expecting: bool,
     is_encoded: bool,
+    /// Its characters beyond ASCII are one octet each, not UTF-8.
+    is_latin1: bool,
+}
+
+/// Text on the wire.
+pub(crate) fn octets(text: &str, is_latin1: bool) -> Vec<u8> {
+    match is_latin1 {
+        true => text.chars().map(|c| c as u8).collect(),
+        false => text.as_bytes().to_vec(),
+    }
 }
 
 /// Name, white space, value, white space.
 type Field = (String, &'static str, String, &'static str);
 
 fn origin() -> impl Strategy<Value = (String, String, String)> {
-    let path = "/[a-zA-Z0-9._~!$&'()*+,;=:@%/-]{0,20}";
+    let path = "/[a-zA-Z0-9._~!$&'()*+,;=:@%/\u{80}\u{e9}-]{0,20}";
     (method(), path, query())
         .prop_map(|(method, path, query)| (method, path.clone() + &query, path))
 }
@@ -36,7 +46,7 @@ fn method() -> impl Strategy<Value = String> {
 }
 
 fn query() -> impl Strategy<Value = String> {
-    prop_oneof![Just(String::new()), "[?][a-z0-9=&/?%]{0,12}"]
+    prop_oneof![Just(String::new()), "[?][a-z0-9=&/?%\u{ff}]{0,12}"]
 }
 
 fn absolute() -> impl Strategy<Value = (String, String, String)> {
@@ -134,8 +144,9 @@ pub(crate) fn well_formed() -> impl Strategy<Value = WellFormed> {
     );
     let others = proptest::collection::vec(other(), 0..6);
     let host = known("Host", host()).prop_map(|field| vec![field]);
-    (targeted(), any::<bool>(), host, framing(), meaning, others).prop_flat_map(
-        |((method, target, path), is_old, host, framing, meaning, others)| {
+    let forms = (any::<bool>(), any::<bool>());
+    (targeted(), forms, host, framing(), meaning, others).prop_flat_map(
+        |((method, target, path), (is_old, is_latin1), host, framing, meaning, others)| {
             let is_new = !is_old || framing.1 == BodyFraming::Chunked;
             let (connection, expect, encoding) = meaning;
             let option = connection
@@ -160,6 +171,7 @@ pub(crate) fn well_formed() -> impl Strategy<Value = WellFormed> {
                 },
                 is_expecting: is_new && !expect.is_empty(),
                 is_encoded: !encoding.is_empty(),
+                is_latin1,
             };
             let fields = [host, framing.0, connection, expect, encoding, others].concat();
             Just(fields)
@@ -182,7 +194,11 @@ impl WellFormed {
         for (name, before, value, behind) in &self.fields {
             text += &format!("{name}:{before}{value}{behind}\r\n");
         }
-        (text + "\r\n").into_bytes()
+        self.octets(&(text + "\r\n"))
+    }
+
+    fn octets(&self, text: &str) -> Vec<u8> {
+        octets(text, self.is_latin1)
     }
 
     /// It is read as it was meant, within limits that it just reaches, whatever comes behind it.
@@ -198,11 +214,12 @@ impl WellFormed {
         let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let head = parse(&written, limits, &mut room).expect("a well-formed head");
         assert_eq!(head.method, self.method);
-        assert_eq!(head.target, self.target.as_bytes());
-        assert_eq!(head.path, self.path.as_bytes());
+        assert_eq!(head.target, self.octets(&self.target));
+        assert_eq!(head.path, self.octets(&self.path));
         assert_eq!(head.version, self.version);
         let read = head.headers.iter().map(|h| (h.name, h.value));
-        let meant = self.fields.iter().map(|f| (&*f.0, f.2.as_bytes()));
+        let read = read.map(|(name, value)| (name, value.to_vec()));
+        let meant = self.fields.iter().map(|f| (&*f.0, self.octets(&f.2)));
         assert!(read.eq(meant), "{:?}", head.headers);
         assert_eq!(head.body, self.framing);
         let flags = [head.keep_alive, head.expects_continue, head.is_encoded];

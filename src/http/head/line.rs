@@ -2,41 +2,51 @@
 
 use super::{FramingError, verdict};
 
-/// A whole head's request line, with the empty lines before it.
-pub(super) fn first_line(bytes: &[u8]) -> &[u8] {
+/// Where a whole head's request line ends, just behind its LF.
+pub(super) fn end_of_line(bytes: &[u8]) -> usize {
     let mut end = 0;
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         end += line.len();
+        // Empty lines before it are passed over.
         if line != b"\r\n" {
             break;
         }
     }
-    &bytes[..end]
+    end
 }
 
-/// Whether a request line is good on its own, before the head is whole.
-pub(super) fn request_line(line: &[u8]) -> Result<(), FramingError> {
-    let mut request = httparse::Request::new(&mut []);
-    match request.parse(line) {
-        Ok(_) => path(
-            request.method.unwrap_or_default(),
-            request.path.unwrap_or_default().as_bytes(),
-        )
-        .map(|_| ()),
-        Err(error) => Err(verdict(error, line)),
+/// Reads a request line on its own, up to its LF, nothing but empty lines before it: its method, its
+/// target, and of its version the minor number.
+///
+/// The tokenizer takes a target for UTF-8. It is octets, so those beyond ASCII are hidden from it,
+/// behind one that may stand in a target and in nothing else.
+pub(super) fn request_line(line: &[u8]) -> Result<(&str, &[u8], Option<u8>), FramingError> {
+    let mut hidden = line.to_vec();
+    for byte in hidden.iter_mut().filter(|byte| !byte.is_ascii()) {
+        *byte = b'"';
     }
+    let mut request = httparse::Request::new(&mut []);
+    if let Err(error) = request.parse(&hidden) {
+        return Err(verdict(error, line));
+    }
+    let [method, target, ..] = words(line).map(Option::unwrap_or_default);
+    let method = std::str::from_utf8(method).unwrap_or_default();
+    path(method, target)?;
+    Ok((method, target, request.version))
+}
+
+/// The words of a request line, and what is too much.
+fn words(line: &[u8]) -> [Option<&[u8]>; 4] {
+    let line = line.trim_ascii_start();
+    let end = memchr::memchr(b'\r', line).unwrap_or(line.len());
+    let mut words = line[..end].split(|&byte| byte == b' ');
+    std::array::from_fn(|_| words.next())
 }
 
 /// Whether the request line ends in a version other than 1.0 and 1.1, as RFC 9112, section 2.3,
 /// writes one, or by a single digit, as the later ones are called.
-pub(super) fn names_another_version(bytes: &[u8]) -> bool {
-    let line = bytes
-        .split(|&byte| byte == b'\r')
-        .find(|line| !line.iter().all(|&byte| byte == b'\n'))
-        .unwrap_or_default();
-    let mut words = line.split(|&byte| byte == b' ');
-    let (method, target, version) = (words.next(), words.next(), words.next());
-    let (Some(_), Some(_), Some(version), None) = (method, target, version, words.next()) else {
+pub(super) fn names_another_version(line: &[u8]) -> bool {
+    let [Some(_), Some(_), Some(version), None] = words(line) else {
         return false;
     };
     match version {
@@ -67,9 +77,9 @@ fn absolute_path(target: &[u8]) -> Result<&[u8], FramingError> {
     const ERROR: FramingError = FramingError::BadRequest("a malformed request target");
     let colon = memchr::memchr(b':', target).ok_or(ERROR)?;
     let (scheme, rest) = target.split_at(colon);
-    let is_ours = [&b"http"[..], b"https"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known));
+    let is_ours = scheme.len() >= 4
+        && scheme[..4].eq_ignore_ascii_case(b"http")
+        && matches!(scheme[4..], [] | [b's' | b'S']);
     let rest = rest.strip_prefix(b"://").filter(|_| is_ours).ok_or(ERROR)?;
     let end = rest
         .iter()
@@ -87,22 +97,21 @@ fn absolute_path(target: &[u8]) -> Result<&[u8], FramingError> {
 /// Whether this can be a host with an optional port (RFC 9110, section 7.2). User information
 /// cannot be part of it.
 pub(super) fn is_host(value: &[u8]) -> bool {
-    let (host, port) = match memchr::memchr(b']', value) {
-        Some(end) if value[0] == b'[' => value.split_at(end + 1),
+    let (host, port, is_literal) = match memchr::memchr(b']', value) {
+        Some(end) if value[0] == b'[' => (&value[1..end], &value[end + 1..], true),
         Some(_) => return false,
-        None => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
+        None => {
+            let (host, port) = value.split_at(memchr::memchr(b':', value).unwrap_or(value.len()));
+            (host, port, false)
+        }
     };
-    let is_literal = host.first() == Some(&b'[');
     let is_port = port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit));
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
-    let is_literal_byte = |byte: &u8| is_name(byte) || *byte == b':';
-    let is_host = if is_literal {
-        host.len() > 2 && host[1..host.len() - 1].iter().all(is_literal_byte)
-    } else {
-        !host.is_empty() && host.iter().all(is_name)
+    let is_allowed = |(at, byte): (usize, &u8)| match byte {
+        // An octet's encoding (RFC 3986, section 2.1).
+        b'%' => matches!(&host[at..], [_, high, low, ..]
+            if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()),
+        b':' => is_literal,
+        _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte),
     };
-    // A `%` begins an octet's encoding (RFC 3986, section 3.2.2).
-    let mut behind_percents = host.split(|&byte| byte == b'%').skip(1);
-    let is_encoded = |rest: &[u8]| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit);
-    is_host && is_port && behind_percents.all(is_encoded)
+    !host.is_empty() && is_port && host.iter().enumerate().all(is_allowed)
 }
