@@ -147,7 +147,15 @@ pub enum Outcome {
         /// is only looked at to warn about it.
         directives: Directives,
     },
-    /// No whole answer in time.
+    /// The head of an answer that never became whole. What its status says counts all the same: a
+    /// backend that has said 2xx keeps a stream in its book (contract, section 2, lifecycle law).
+    Unfinished {
+        /// As in [`Outcome::Answered`].
+        status: u16,
+        /// Why the body ends, as in [`Outcome::Failed`]; `None`: it was not whole in time.
+        error: Option<String>,
+    },
+    /// No whole head of an answer in time.
     TimedOut,
     /// Refused, reset, unresolvable, not HTTP, or the worker failed; the sentence is for the log
     /// and holds no part of the callback URL.
@@ -159,14 +167,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the backend has accepted the stream: any 2xx (contract, section 2).
+    /// Whether the backend keeps the token in its book from now on: its answer's head says 2xx
+    /// (contract, section 2).
     pub fn is_accepted(&self) -> bool {
-        matches!(
-            self,
-            Outcome::Answered {
-                status: 200..=299,
-                ..
-            }
-        )
+        let (Outcome::Answered { status, .. } | Outcome::Unfinished { status, .. }) = self else {
+            return false;
+        };
+        (200..=299).contains(status)
     }
 }

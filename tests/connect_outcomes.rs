@@ -130,7 +130,7 @@ type Failure = fn(&Callback);
 
 #[test]
 fn no_http_answer_is_503_and_is_not_tried_again() {
-    let failures: [(&str, Failure); 12] = [
+    let failures: [(&str, Failure); 11] = [
         ("reset", |c| c.reset()),
         ("closed", |c| c.close()),
         ("garbage", |c| {
@@ -151,19 +151,16 @@ fn no_http_answer_is_503_and_is_not_tried_again() {
         ("bad length", |c| {
             c.write(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n");
         }),
-        ("bad chunk", |c| {
-            c.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n");
-        }),
         ("half a head", |c| {
             c.write(b"HTTP/1.1 200 OK\r\nContent-Le");
             c.close();
         }),
-        ("half a body", |c| {
-            c.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{");
+        ("half a refusal", |c| {
+            c.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n{");
             c.close();
         }),
-        ("half a body, reset", |c| {
-            c.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{");
+        ("half a refusal, reset", |c| {
+            c.write(b"HTTP/1.1 302 Found\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{");
             c.reset();
         }),
     ];
@@ -185,6 +182,112 @@ fn no_http_answer_is_503_and_is_not_tried_again() {
     }
 }
 
+const SIZED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{";
+const CHUNKED: &[u8] = b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n";
+
+/// A 2xx whose body never becomes whole.
+#[track_caller]
+fn accept_in_part(connect: &Callback, bytes: &[u8]) {
+    connect.note_accepted();
+    assert!(connect.write(bytes));
+}
+
+/// The one disconnect that pays for a 2xx, and nothing left of the token.
+#[track_caller]
+fn assert_paid(gateway: &Gateway, backend: &Backend, token: &str, reason: &str) {
+    let disconnect = backend.next_disconnect_of(token);
+    assert_eq!(disconnect.reason(), reason);
+    disconnect.answer(200, "");
+    gateway.wait_log_all(&["[INFO] disconnect callback answered", token]);
+    assert_forgotten(gateway, backend, token);
+    assert_eq!(backend.ledger().reasons(token), [reason]);
+}
+
+/// The backend has said 2xx and keeps the token in its book, whatever became of the rest.
+#[test]
+fn a_2xx_whose_body_breaks_off_is_503_and_is_paid() {
+    let failures: [(&str, Failure); 8] = [
+        ("sized, closed", |c| {
+            accept_in_part(c, SIZED);
+            c.close();
+        }),
+        ("sized, reset", |c| {
+            accept_in_part(c, SIZED);
+            c.reset();
+        }),
+        ("none of it", |c| {
+            accept_in_part(c, b"HTTP/1.1 299 \r\nContent-Length: 9\r\n\r\n");
+            c.close();
+        }),
+        ("chunked, closed", |c| {
+            accept_in_part(c, CHUNKED);
+            c.close();
+        }),
+        ("chunked, reset", |c| {
+            accept_in_part(c, CHUNKED);
+            c.reset();
+        }),
+        ("bad chunk", |c| {
+            accept_in_part(c, &[CHUNKED, b"xyz\r\n"].concat());
+        }),
+        ("until the end, reset", |c| {
+            accept_in_part(c, b"HTTP/1.0 200 OK\r\n\r\n{");
+            c.reset();
+        }),
+        ("behind an interim answer", |c| {
+            accept_in_part(c, &[b"HTTP/1.1 103 X\r\n\r\n", SIZED].concat());
+            c.close();
+        }),
+    ];
+    for (name, failure) in failures {
+        let backend = Backend::start();
+        let gateway = Gateway::of(&backend);
+        let mut client = gateway.get("/");
+        let connect = backend.next_connect();
+        failure(&connect);
+        let response = client.read_response();
+        assert_eq!(response.status(), 503, "{name}: {}", response.text());
+        assert_rejection(&response, 503, "BACKEND_UNAVAILABLE");
+        let token = connect.token();
+        let line = gateway.wait_log_all(&["connect callback", &token, "status=2", "error="]);
+        assert!(
+            line.is_error && line.text.starts_with("[ERROR] "),
+            "{line:?}"
+        );
+        assert_paid(&gateway, &backend, &token, "error");
+        assert_served(&mut client);
+        backend.assert_balanced();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_a_2xx_in_its_body_is_paid_with_its_own_reason() {
+    let endings: [Failure; 3] = [
+        |c| c.close(),
+        |c| c.reset(),
+        // The worker gives it up, a second after its client would have.
+        |_| {},
+    ];
+    for ending in endings {
+        let backend = Backend::start();
+        let gateway = Gateway::builder()
+            .backend(&backend)
+            .env("CONNECT_TIMEOUT_SECONDS", "1")
+            .start();
+        let client = gateway.get("/");
+        let connect = backend.next_connect();
+        accept_in_part(&connect, CHUNKED);
+        client.reset();
+        let token = connect.token();
+        gateway.wait_log_all(&["disconnected during the connect callback", &token]);
+        backend.assert_idle();
+        ending(&connect);
+        gateway.wait_log_all(&["[ERROR] connect callback", &token, "status=201", "error="]);
+        assert_paid(&gateway, &backend, &token, "client_closed");
+        backend.assert_balanced();
+    }
+}
+
 #[test]
 fn a_backend_that_cannot_be_reached_is_503() {
     let closed = Backend::refusing(|_| {});
@@ -202,6 +305,7 @@ fn a_backend_that_cannot_be_reached_is_503() {
 /// Bytes that never add up to an answer, one at a time; ends with the connection.
 fn trickle(connect: Arc<Callback>) {
     let (hold, ticks) = channel::<()>();
+    connect.note_accepted();
     thread::spawn(move || {
         connect.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
         // The pace is the stimulus: each byte comes well within any time-out for one read.
@@ -222,21 +326,29 @@ fn no_whole_answer_in_time_is_504() {
         .backend(&backend)
         .env("CONNECT_TIMEOUT_SECONDS", "3")
         .start();
-    let stages: [Option<&[u8]>; 5] = [
+    let stages: [Option<&[u8]>; 6] = [
         None,
         Some(b"HTTP/1.1 200 OK\r\nContent-"),
-        Some(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"),
-        Some(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+        Some(SIZED),
+        Some(CHUNKED),
         Some(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        Some(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n{"),
     ];
     let start = Instant::now();
-    let mut clients = Vec::new();
+    let (mut clients, mut accepted) = (Vec::new(), Vec::new());
     for (at, stage) in stages.into_iter().enumerate() {
         let path = format!("/{at}");
         clients.push(gateway.get(&path));
         let connect = backend.next_connect_of(&path);
-        if let Some(bytes) = stage {
-            connect.write(bytes);
+        match stage {
+            Some(bytes @ (SIZED | CHUNKED)) => {
+                accept_in_part(&connect, bytes);
+                accepted.push(connect.token());
+            }
+            Some(bytes) => {
+                connect.write(bytes);
+            }
+            None => {}
         }
         if at == 2 {
             // Sends meanwhile are dropped with it.
@@ -245,7 +357,9 @@ fn no_whole_answer_in_time_is_504() {
         }
     }
     clients.push(gateway.get("/trickle"));
-    trickle(Arc::new(backend.next_connect_of("/trickle")));
+    let connect = backend.next_connect_of("/trickle");
+    accepted.push(connect.token());
+    trickle(Arc::new(connect));
     for client in &mut clients {
         let response = client.read_response();
         assert_rejection(&response, 504, "GATEWAY_TIMEOUT");
@@ -255,6 +369,15 @@ fn no_whole_answer_in_time_is_504() {
         assert_served(client);
     }
     gateway.wait_log_all(&["[ERROR]", "connect callback", "token=", "error=timeout"]);
+    for token in accepted {
+        let disconnect = backend.next_disconnect_of(&token);
+        assert_eq!(disconnect.reason(), "error");
+        disconnect.answer(200, "");
+        let told = ["[ERROR] connect callback", &token, "status=2", "error="];
+        gateway.wait_log_all(&told);
+        gateway.wait_log_all(&["[INFO] disconnect callback answered", &token]);
+    }
+    backend.assert_balanced();
     backend.assert_idle();
 }
 

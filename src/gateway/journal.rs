@@ -298,7 +298,7 @@ impl Journal {
 
     fn callback_ended(&self, name: &str, result: &CallbackResult) {
         let token = result.token;
-        match &result.outcome {
+        let error = match &result.outcome {
             Outcome::Answered {
                 status: status @ 200..=299,
                 directives,
@@ -308,20 +308,23 @@ impl Journal {
                     let problem = Value::new(problem.as_bytes());
                     error!("{name} answer cannot be used token={token} error={problem}");
                 }
+                return;
             }
             Outcome::Answered { status, .. } => {
-                error!("{name} rejected token={token} status={status}");
+                return error!("{name} rejected token={token} status={status}");
             }
-            Outcome::TimedOut => error!("{name} failed token={token} error=timeout"),
-            Outcome::Failed(what) => {
-                error!(
-                    "{name} failed token={token} error={}",
-                    Value::new(what.as_bytes())
-                );
+            Outcome::NeverSent => return debug!("{name} never sent token={token}"),
+            Outcome::Unfinished { status, error } => {
+                let error = error.as_deref().unwrap_or("timeout");
+                let error = Value::new(error.as_bytes());
+                return error!("{name} failed token={token} status={status} error={error}");
             }
-            Outcome::QueueFull => error!("{name} failed token={token} error=\"queue full\""),
-            Outcome::NeverSent => debug!("{name} never sent token={token}"),
-        }
+            Outcome::TimedOut => "timeout",
+            Outcome::Failed(what) => what,
+            Outcome::QueueFull => "queue full",
+        };
+        let error = Value::new(error.as_bytes());
+        error!("{name} failed token={token} error={error}");
     }
 
     pub(super) fn opened(&self, token: Uuid, request: &Request, heartbeat: Duration) {

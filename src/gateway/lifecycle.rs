@@ -3,8 +3,9 @@
 //! The law (contract, section 2): every connect callback that was answered 2xx is followed by
 //! exactly one disconnect callback for its token, never before that answer. It holds because a
 //! stream is entered in one place ([`Gateway::open`]) and left in one place
-//! ([`Gateway::end_stream`]), and because a client that leaves before the answer leaves an
-//! [`Orphan`] behind, which meets the answer in its stead.
+//! ([`Gateway::end_stream`]), because a client that leaves before the answer leaves an
+//! [`Orphan`] behind, which meets the answer in its stead, and because a client that is turned
+//! away although the answer's head said 2xx ([`Gateway::decide`]) is paid for at once.
 
 use uuid::Uuid;
 
@@ -172,26 +173,32 @@ impl<S> Gateway<S> {
     }
 
     fn decide(&mut self, id: ConnId, outcome: Outcome, now: Time) {
+        let is_accepted = outcome.is_accepted();
         let answer = match outcome {
             Outcome::Answered {
                 status: 200..=299,
                 directives,
             } => return self.open(id, directives, now),
             Outcome::Answered { status, .. } => routes::rejection(status),
-            Outcome::TimedOut | Outcome::NeverSent => routes::GATEWAY_TIMEOUT,
-            Outcome::Failed(_) => routes::BACKEND_UNAVAILABLE,
+            Outcome::TimedOut | Outcome::NeverSent | Outcome::Unfinished { error: None, .. } => {
+                routes::GATEWAY_TIMEOUT
+            }
+            Outcome::Failed(_) | Outcome::Unfinished { .. } => routes::BACKEND_UNAVAILABLE,
             Outcome::QueueFull => {
                 self.journal.limit(Limit::ConnectQueue, None, now);
                 routes::OVERLOADED
             }
         };
-        if let Some(conn) = self.conn(id)
-            && let State::AwaitingCallback(awaiting) = &conn.state
-        {
-            let kept = awaiting.what.request.memory();
-            self.fields.release(kept);
-        }
+        let Some(State::AwaitingCallback(awaiting)) = self.conn(id).map(|conn| &conn.state) else {
+            return;
+        };
+        let (token, request) = (awaiting.token, awaiting.what.request.clone());
         self.reject(id, &answer, now);
+        if is_accepted {
+            self.tell_gone(token, Reason::Error, request);
+        } else {
+            self.fields.release(request.memory());
+        }
     }
 
     /// The one way into a stream: head, the answer's event, then what was buffered, until a close

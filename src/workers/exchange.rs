@@ -76,7 +76,7 @@ impl Exchange {
         }
         let outcome = match sent {
             Ok(response) => self.receive(response),
-            Err(error) => self.failed(&error, Phase::Head),
+            Err(error) => self.failed(&error),
         };
         shed(&mut self.request);
         shed(&mut self.answer);
@@ -109,10 +109,13 @@ impl Exchange {
                 .take(BODY_LIMIT + 1)
                 .read_to_end(&mut self.answer);
             if let Err(error) = read {
-                return self.failed(&Error::from(error), Phase::Body);
+                let error = Error::from(error);
+                let error = (!timed_out(&error)).then(|| sentence(&error, Phase::Body));
+                return Outcome::Unfinished { status, error };
             }
             if self.watch.broken() {
-                return Outcome::Failed("answer cut short".to_owned());
+                let error = Some("answer cut short".to_owned());
+                return Outcome::Unfinished { status, error };
             }
         }
         let whole = self.answer.len() as u64 <= BODY_LIMIT;
@@ -122,21 +125,22 @@ impl Exchange {
         }
     }
 
-    fn failed(&self, error: &Error, phase: Phase) -> Outcome {
+    /// There is no head that ureq can use.
+    fn failed(&self, error: &Error) -> Outcome {
         if timed_out(error) {
             return Outcome::TimedOut;
         }
-        match (phase, self.watch.unusable(), self.watch.interim()) {
-            (Phase::Head, Some(status), _) => Outcome::Answered {
+        match (self.watch.unusable(), self.watch.interim()) {
+            (Some(status), _) => Outcome::Answered {
                 status,
                 directives: Directives::unusable("its head is larger than 16 KiB or 128 fields"),
             },
             // ureq has nothing to say of it when no other head follows.
-            (Phase::Head, None, Some(status)) => Outcome::Answered {
+            (None, Some(status)) => Outcome::Answered {
                 status,
                 directives: Directives::default(),
             },
-            _ => Outcome::Failed(sentence(error, phase)),
+            _ => Outcome::Failed(sentence(error, Phase::Head)),
         }
     }
 }

@@ -338,6 +338,14 @@ pub(crate) fn accepted() -> Outcome {
     status(200)
 }
 
+/// `error`: why the body broke off, `None` if it was too slow.
+pub(crate) fn unfinished(status: u16, error: Option<&str>) -> Outcome {
+    Outcome::Unfinished {
+        status,
+        error: error.map(str::to_owned),
+    }
+}
+
 pub(crate) fn directing(event: Option<(&str, &str)>, close: bool) -> Outcome {
     let event = event.map(|(name, data)| Event {
         name: name.to_owned(),

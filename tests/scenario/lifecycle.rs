@@ -92,6 +92,8 @@ fn what_the_backends_answer_becomes() {
         (Outcome::TimedOut, "504 GATEWAY_TIMEOUT"),
         (Outcome::NeverSent, "504 GATEWAY_TIMEOUT"),
         (Outcome::Failed("refused".into()), "503 BACKEND_UNAVAILABLE"),
+        (unfinished(302, None), "504 GATEWAY_TIMEOUT"),
+        (unfinished(401, Some("cut")), "503 BACKEND_UNAVAILABLE"),
         (Outcome::QueueFull, "503 OVERLOADED close Retry-After=5"),
     ];
     for (outcome, expected) in table {
@@ -117,6 +119,39 @@ fn what_the_backends_answer_becomes() {
         let (client, job) = s.await_callback();
         s.result(&job, status(good));
         assert_eq!(s.got(client), STREAM_HEAD);
+    }
+}
+
+/// The backend has said 2xx, so it keeps the token in its book; its client gets no stream.
+#[test]
+fn a_2xx_that_was_never_whole_is_a_refusal_that_is_paid() {
+    let table = [
+        (unfinished(200, None), "504 GATEWAY_TIMEOUT"),
+        (unfinished(299, Some("cut")), "503 BACKEND_UNAVAILABLE"),
+    ];
+    for (outcome, expected) in table {
+        let mut s = Script::new();
+        let (client, job) = s.await_callback();
+        let publisher = s.open();
+        s.send(publisher, &event_for(&job, "lost"));
+        s.did();
+        s.result(&job, outcome);
+        assert_eq!(s.answers(client), expected);
+        assert_eq!(s.did(), [Did::Disconnect(Reason::Error)], "{expected}");
+        let goodbye = s.job();
+        assert_eq!(goodbye.token, job.token);
+        assert_eq!(goodbye.request.json(), job.request.json());
+        let counts = s.gw.counts();
+        assert_eq!((counts.connects, counts.disconnects), (0, 1));
+        let late = s.send(publisher, &event_for(&job, "late"));
+        assert_eq!(late, "404 TOKEN_NOT_FOUND");
+        s.result(&job, accepted());
+        s.bytes(client, HEALTH);
+        assert_eq!(s.answers(client), "200 {\"status\":\"ok\"}");
+        s.eof(client);
+        assert!(!s.did().contains(&Did::Disconnect(Reason::ClientClosed)));
+        s.result(&goodbye, unfinished(200, None));
+        assert_eq!(s.gw.counts().disconnects, 0);
     }
 }
 
@@ -158,6 +193,13 @@ fn a_callback_out_of_time_is_answered_and_a_late_answer_is_paid() {
     s.result(&job, accepted());
     assert_eq!(s.did(), [], "a second answer is not paid");
     assert_eq!(s.got(client), "");
+    for late in [unfinished(200, None), unfinished(204, Some("cut"))] {
+        let (_, job) = s.await_callback();
+        s.pass(OVER);
+        s.did();
+        s.result(&job, late);
+        assert_eq!(s.did(), [Did::Disconnect(Reason::Error)]);
+    }
 }
 
 #[test]
@@ -168,6 +210,8 @@ fn a_late_refusal_is_not_paid() {
         Outcome::TimedOut,
         Outcome::Failed("reset".into()),
         Outcome::NeverSent,
+        unfinished(500, None),
+        unfinished(302, Some("cut")),
     ] {
         let mut s = Script::new();
         let (_, job) = s.await_callback();
@@ -189,7 +233,15 @@ fn a_client_that_leaves_first_is_an_orphan_with_its_own_reason() {
         (|s, id| s.broken(id, Broken::Vanished), Reason::Error),
         (|s, _| s.shutdown(), Reason::ServerClosed),
     ];
-    for (leave, reason) in table {
+    let answers = [
+        || directing(Some(("", "never seen")), true),
+        || unfinished(200, None),
+        || unfinished(200, Some("cut")),
+    ];
+    let cases = table
+        .iter()
+        .flat_map(|how| answers.map(|answer| (how, answer)));
+    for ((leave, reason), answer) in cases {
         let mut s = Script::new();
         let (client, job) = s.await_callback();
         s.did();
@@ -201,8 +253,8 @@ fn a_client_that_leaves_first_is_an_orphan_with_its_own_reason() {
             "404 TOKEN_NOT_FOUND"
         );
         s.did();
-        s.result(&job, directing(Some(("", "never seen")), true));
-        assert_eq!(s.did(), [Did::Disconnect(reason)]);
+        s.result(&job, answer());
+        assert_eq!(s.did(), [Did::Disconnect(*reason)]);
         let goodbye = s.job();
         assert_eq!(goodbye.token, job.token);
         assert_eq!(goodbye.request.json(), job.request.json());

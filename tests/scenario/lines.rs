@@ -27,6 +27,21 @@ fn a_disconnect_that_is_dropped_is_told_with_its_token() {
     assert_eq!(lines(), expected);
 }
 
+/// One line, with what the head said and why that was all.
+#[test]
+fn an_answer_that_was_never_whole_is_told_with_its_status() {
+    for (error, word) in [(None, "timeout"), (Some("cut short"), "\"cut short\"")] {
+        let mut s = Script::new();
+        let (_, job) = s.await_callback();
+        lines();
+        s.result(&job, unfinished(200, error));
+        let token = job.token;
+        let expected =
+            format!("[ERROR] connect callback failed token={token} status=200 error={word}");
+        assert_eq!(lines(), [expected]);
+    }
+}
+
 #[test]
 fn requests_that_are_refused() {
     let table = [

@@ -1,6 +1,6 @@
 //! What the backend does: answers in time, late, badly, or twice.
 
-use ssegateway::callback::{Action, Job, JobId, Outcome};
+use ssegateway::callback::{Action, Job, JobId, Outcome, Reason};
 use ssegateway::wire::{Directives, Event};
 
 use super::super::choices::Choices;
@@ -30,6 +30,10 @@ impl<C: Choices> World<C> {
                     },
                 }
             }
+            6 => Outcome::Unfinished {
+                status: *self.choices.pick(&[200, 204, 401]),
+                error: self.choices.one_in(2).then(|| "reset".into()),
+            },
             _ => answered(200),
         };
         self.finish(job, outcome);
@@ -37,8 +41,10 @@ impl<C: Choices> World<C> {
 
     pub(super) fn finish(&mut self, job: Job, outcome: Outcome) {
         if let Action::Connect { .. } = job.action {
-            if self.token_of(job.id).life == Life::Over && is_success(&outcome) {
-                self.note("orphan");
+            match (self.token_of(job.id).life, &outcome) {
+                (Life::Over, _) if is_success(&outcome) => self.note("orphan"),
+                (_, Outcome::Unfinished { status: 200, .. }) => self.note("unfinished 200"),
+                _ => {}
             }
             let token = self.token_of(job.id);
             token.is_owed = false;
@@ -53,7 +59,13 @@ impl<C: Choices> World<C> {
                     let event = event.map(|event| (&*event.name, &*event.data));
                     token.accept(event, directives.close);
                 }
-                _ => token.life = Life::Over,
+                _ => {
+                    if is_success(&outcome) {
+                        token.is_accepted = true;
+                        token.end(Reason::Error);
+                    }
+                    token.life = Life::Over;
+                }
             }
         }
         self.spent.push(job.clone());
@@ -86,8 +98,13 @@ impl<C: Choices> World<C> {
     }
 }
 
+/// Whether the backend keeps the token in its book from now on (contract, section 2, lifecycle law).
 fn is_success(outcome: &Outcome) -> bool {
-    told(outcome).0 == 200
+    matches!(
+        outcome,
+        Outcome::Answered { status, .. } | Outcome::Unfinished { status, .. }
+            if (200..=299).contains(status)
+    )
 }
 
 /// What a client that waits is told of an outcome (contract, section 2, step 4).
@@ -100,8 +117,10 @@ fn told(outcome: &Outcome) -> (u16, &'static str) {
             304 | 600.. | ..=199 => (502, "BACKEND_ERROR"),
             other => (other, "BACKEND_ERROR"),
         },
-        Outcome::TimedOut | Outcome::NeverSent => (504, "GATEWAY_TIMEOUT"),
-        Outcome::Failed(_) => (503, "BACKEND_UNAVAILABLE"),
+        Outcome::TimedOut | Outcome::NeverSent | Outcome::Unfinished { error: None, .. } => {
+            (504, "GATEWAY_TIMEOUT")
+        }
+        Outcome::Failed(_) | Outcome::Unfinished { .. } => (503, "BACKEND_UNAVAILABLE"),
         Outcome::QueueFull => (503, "OVERLOADED"),
     }
 }
