@@ -167,12 +167,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The status that the backend answered with, whatever became of the answer's body.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Outcome::Answered { status, .. } | Outcome::Unfinished { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
     /// Whether the backend keeps the token in its book from now on: its answer's head says 2xx
     /// (contract, section 2).
     pub fn is_accepted(&self) -> bool {
-        let (Outcome::Answered { status, .. } | Outcome::Unfinished { status, .. }) = self else {
-            return false;
-        };
-        (200..=299).contains(status)
+        matches!(self.status(), Some(200..=299))
     }
 }

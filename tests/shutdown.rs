@@ -238,6 +238,47 @@ fn a_hanging_backend_is_waited_for_so_long_and_counted() {
     drop(streams);
 }
 
+/// None of them is under way any more when it exits, and none has arrived.
+#[test]
+fn disconnects_that_nobody_answered_are_counted() {
+    const STREAMS: usize = 200;
+    let mut backend = Backend::accepting();
+    let mut gateway = untimed(&backend).start();
+    let streams: Vec<_> = (0..STREAMS)
+        .map(|number| open_stream(&gateway, &backend, &format!("/{number}")))
+        .collect();
+    backend.leave();
+    gateway.signal("TERM");
+    assert_clean_exit(&mut gateway);
+    assert_under_way(&gateway, 0, STREAMS);
+    assert_eq!(
+        gateway.count_log("[ERROR] disconnect callback failed"),
+        STREAMS
+    );
+    assert_left_over(&gateway, STREAMS, 0);
+    drop(streams);
+}
+
+/// An answer is an answer: a backend that likes none of them was told of all.
+#[test]
+fn disconnects_that_were_answered_badly_are_delivered() {
+    let backend = Backend::with(|callback| match (callback.is_connect(), callback.url()) {
+        (true, _) => callback.answer(200, ""),
+        (false, "/500") => callback.answer(500, ""),
+        (false, "/broken") => {
+            callback.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{");
+            callback.close();
+        }
+        _ => callback.close(),
+    });
+    let mut gateway = untimed(&backend).start();
+    let streams = ["/500", "/broken", "/nothing"].map(|url| open_stream(&gateway, &backend, url));
+    gateway.signal("TERM");
+    assert_clean_exit(&mut gateway);
+    assert_left_over(&gateway, 1, 0);
+    drop(streams);
+}
+
 #[test]
 fn a_hanging_connect_is_waited_for_so_long() {
     let backend = Backend::start();

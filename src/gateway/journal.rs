@@ -117,6 +117,8 @@ pub(super) struct SentEvent {
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     rates: [Rate; LIMITS],
+    /// Disconnect callbacks that got no answer since a shutdown began, for its last line.
+    pub(super) undelivered: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

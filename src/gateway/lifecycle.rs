@@ -133,6 +133,15 @@ impl<S> Gateway<S> {
         self.disconnects -= 1;
         self.fields.release(kept);
         self.journal.disconnect_ended(result);
+        if self.is_draining && result.outcome.status().is_none() {
+            self.journal.undelivered += 1;
+        }
+    }
+
+    /// Disconnect callbacks that a shutdown leaves undelivered if it ends now: those that got no
+    /// answer, whatever its status, since it began, and those still under way.
+    pub fn undelivered(&self) -> usize {
+        self.journal.undelivered + self.disconnects
     }
 
     fn connect_ended(&mut self, result: CallbackResult, now: Time) {

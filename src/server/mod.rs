@@ -450,7 +450,8 @@ impl Server {
         let counts = self.gateway.counts();
         info!(
             "exit undelivered={} unanswered={}",
-            counts.disconnects, counts.connects
+            self.gateway.undelivered(),
+            counts.connects
         );
         if let Some(workers) = &self.workers {
             workers.abandon();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ssegateway::callback::Reason;
+use ssegateway::callback::{Outcome, Reason};
 
 use super::driver::*;
 
@@ -116,6 +116,40 @@ fn what_is_ending_already_is_left_alone() {
     s.takes(closing, Takes::All);
     assert_eq!(s.got(closing), LAST_CHUNK);
     assert_eq!(s.did(), [Did::Fin(closing)]);
+}
+
+/// Whatever the backend answered, it was told; whoever got nothing out of it has not told it.
+#[test]
+fn disconnects_that_got_no_answer_are_counted_from_the_shutdown_on() {
+    let mut s = Script::new();
+    let (early, _) = s.stream();
+    s.eof(early);
+    let goodbye = s.job();
+    s.result(&goodbye, Outcome::TimedOut);
+    assert_eq!(s.gw.undelivered(), 0);
+    let (before, _) = s.stream();
+    s.eof(before);
+    for _ in 0..7 {
+        s.stream();
+    }
+    s.shutdown();
+    assert_eq!(s.gw.undelivered(), 8);
+    let outcomes = [
+        (Outcome::Failed("refused".into()), 8),
+        (Outcome::TimedOut, 8),
+        (Outcome::QueueFull, 8),
+        (Outcome::NeverSent, 8),
+        (accepted(), 7),
+        (status(500), 6),
+        (unfinished(200, None), 5),
+        (unfinished(404, Some("cut")), 4),
+    ];
+    for (outcome, left) in outcomes {
+        let goodbye = s.job();
+        s.result(&goodbye, outcome);
+        assert_eq!(s.gw.undelivered(), left);
+    }
+    assert!(s.gw.is_drained());
 }
 
 #[test]
