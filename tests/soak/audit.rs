@@ -1,8 +1,8 @@
 //! The gateway's log against the backend's book, token by token.
 //!
 //! What must match: a token begins once, and its connect ends once, in the log as at the backend. A
-//! connect that the log calls answered 2xx was answered so by the backend, and has exactly one
-//! disconnect, received by the backend or logged as failed; one that the backend has answered whole
+//! connect that the log calls answered 2xx, whole or not, was answered so by the backend, and has
+//! exactly one disconnect, received by the backend or logged as failed; one that the backend has answered whole
 //! was taken as it was meant, or is logged as out of time. A 2xx that the backend has written and
 //! the log does not know is logged as given up. Nothing else is tolerated.
 
@@ -21,6 +21,8 @@ struct Entry {
     /// The client left, or was dropped, before the backend's word.
     left: usize,
     accepted: usize,
+    /// A 2xx head whose body never came whole: a failure that is paid.
+    accepted_in_part: usize,
     /// The causes, and the statuses of rejections.
     connects_failed: Vec<String>,
     opened: usize,
@@ -30,6 +32,13 @@ struct Entry {
     disconnects_answered: usize,
     /// The causes, and the statuses of rejections.
     disconnects_failed: Vec<String>,
+}
+
+impl Entry {
+    /// The disconnects that the backend is to get.
+    fn owed(&self) -> usize {
+        self.accepted + self.accepted_in_part
+    }
 }
 
 /// The sums, and whatever does not match.
@@ -93,13 +102,17 @@ fn read(lines: &[Line]) -> HashMap<&str, Entry> {
             continue;
         }
         let entry = entries.entry(token).or_default();
-        let error = field(text, "error").or_else(|| field(text, "status"));
-        let cause = error.unwrap_or("?").to_owned();
+        let status = field(text, "status");
+        let cause = match (status, field(text, "error")) {
+            (Some(status), Some(error)) => format!("{error} behind {status}"),
+            (status, error) => status.or(error).unwrap_or("?").to_owned(),
+        };
         if is("new connection ") {
             entry.begun += 1;
         } else if is("connect callback answered ") {
             entry.accepted += 1;
         } else if is("connect callback failed ") || is("connect callback rejected ") {
+            entry.accepted_in_part += usize::from(status.is_some_and(|it| it.starts_with('2')));
             entry.connects_failed.push(cause);
         } else if is("disconnected during ") {
             entry.left += 1;
@@ -167,7 +180,7 @@ impl Balance {
             let text = format!("{token}: {what}: backend {account:?}, log {entry:?}");
             self.violations.push(text);
         }
-        self.accepted += usize::from(entry.accepted > 0);
+        self.accepted += usize::from(entry.owed() > 0);
         self.opened += usize::from(entry.opened > 0);
         self.unspoken += usize::from(entry.opened > entry.ended + entry.dropped);
         if let Some(reason) = account.disconnects.first() {
@@ -204,13 +217,13 @@ fn contradictions(account: &Account, entry: &Entry) -> Vec<&'static str> {
         |is_wrong: bool, what: &'static str| violations.extend(is_wrong.then_some(what));
     let failed = &entry.disconnects_failed;
     let ends = entry.disconnects_answered + failed.len();
-    check(ends != entry.accepted, "accepted and ended unlike often");
+    check(ends != entry.owed(), "accepted and ended unlike often");
     check(
-        entry.accepted == 0 && !account.disconnects.is_empty(),
+        entry.owed() == 0 && !account.disconnects.is_empty(),
         "a disconnect for nothing",
     );
     check(
-        entry.accepted > 0 && account.disconnects.is_empty() && failed.is_empty(),
+        entry.owed() > 0 && account.disconnects.is_empty() && failed.is_empty(),
         "no disconnect and no word of it",
     );
     let is_taken = |status: &u16| match status {
@@ -258,7 +271,7 @@ fn connect_contradictions(account: &Account, entry: &Entry) -> Vec<&'static str>
         "a stream without its connect, or a connect without its stream",
     );
     check(
-        entry.accepted > 0 && account.word == Word::No,
+        entry.owed() > 0 && account.word == Word::No,
         "accepted without a 2xx",
     );
     check(
@@ -310,6 +323,8 @@ mod tests {
     }
 
     const OPENED: &str = "new connection T | connect callback answered T | stream opened T";
+    const CUT: &str =
+        "new connection T | connect callback failed T status=200 error=\"answer cut short\"";
     const TIMED_OUT: &str = "new connection T | connect callback failed T error=timeout";
 
     #[test]
@@ -317,6 +332,7 @@ mod tests {
         let rejected = "new connection T | connect callback rejected T status=403";
         let left = "new connection T | disconnected during the connect callback T";
         let late = format!("{TIMED_OUT} | connect callback answered T");
+        let behind = "connect callback failed T status=201 error=timeout";
         let table = [
             (rejected.to_owned(), account(Word::No, 0, &[])),
             (TIMED_OUT.to_owned(), account(Word::Yes, 0, &[])),
@@ -333,6 +349,17 @@ mod tests {
                 format!("{late} | disconnect callback failed T error=timeout"),
                 account(Word::Yes, 1, &[204]),
             ),
+            (
+                format!("{CUT} | disconnect callback answered T"),
+                account(Word::Perhaps, 1, &[204]),
+            ),
+            (
+                format!(
+                    "{TIMED_OUT} | connect callback failed T status=201 error=timeout | disconnect callback answered T"
+                ),
+                account(Word::Perhaps, 1, &[204]),
+            ),
+            (CUT.replace("200", "500"), account(Word::No, 0, &[])),
             (
                 format!("{OPENED} | disconnect callback failed T error=\"connection refused\""),
                 account(Word::Yes, 0, &[]),
@@ -358,6 +385,12 @@ mod tests {
                 &no,
             ),
             ("no disconnect", OPENED.to_owned(), &yes),
+            ("unpaid", CUT.to_owned(), &no),
+            (
+                "paid without a 2xx",
+                format!("{CUT} | disconnect callback answered T").replace("200", "403"),
+                &yes,
+            ),
             ("not asked", gone.clone(), &no),
             ("two ends", format!("{gone} | closed T"), &yes),
             (

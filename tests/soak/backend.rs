@@ -289,6 +289,9 @@ impl Connection {
             self.lose(callback);
             let _ = self.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le");
         } else {
+            if callback.is_connect {
+                self.world.book.say(&callback.token, Word::Perhaps);
+            }
             self.write_answer(200, 10, b"{\"ev");
         }
         Next::End
