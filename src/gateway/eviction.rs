@@ -148,8 +148,9 @@ impl<S> Gateway<S> {
                 self.reject(id, &routes::OVERLOADED, now);
             }
             State::AwaitingCallback(_) => self.drop_callback(id, Limit::Inbound, now),
-            // Its event is being written; it is answered within the same turn.
-            State::Sending => {}
+            // Its event is being written, and it is answered within the same turn: its turn comes
+            // with what it leaves then.
+            State::Sending => conn.under_way = 0,
             _ => {
                 self.journal.limit(Limit::Inbound, None, now);
                 self.abort(id);

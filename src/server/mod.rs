@@ -47,7 +47,7 @@ const RESULT_BUDGET: usize = 256;
 
 /// A turn that comes so much later than it was to come ends a standstill: of the loop, the process
 /// or its host.
-const STANDSTILL: Duration = Duration::from_millis(500);
+const STANDSTILL: Duration = Duration::from_millis(200);
 /// Behind a standstill time passes for deadlines once nothing has been ready for so long...
 const QUIET: Duration = Duration::from_millis(50);
 /// ...or after this long, whatever is ready.
@@ -176,7 +176,8 @@ impl Server {
             }
             self.take_results(now);
             self.look_on(now);
-            self.pass_time(events.is_empty(), now);
+            let is_quiet = events.is_empty() && timeout == Some(QUIET);
+            self.pass_time(is_quiet, now);
             self.tend_workers();
             self.gateway.reap();
             self.accept_some(now);
@@ -199,8 +200,9 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let accepts = self.listeners.iter().filter_map(Listener::due).min();
-        if self.catches_up_until.is_some() && accepts.is_none() {
-            return Some(QUIET);
+        if self.catches_up_until.is_some() {
+            let until_accept = accepts.map(|due| due.since(self.now()));
+            return Some(until_accept.map_or(QUIET, |time| time.min(QUIET)));
         }
         let deadlines = [self.gateway.deadline(), accepts, self.ends];
         let next = deadlines.into_iter().flatten().min();
