@@ -262,17 +262,17 @@ impl<'b> Fields<'b> {
     fn of(headers: &[Header<'b>], version: Version) -> Result<Fields<'b>, FramingError> {
         let mut fields = Fields::default();
         for header in headers {
-            let name = header.name;
+            let name = header.name.as_bytes();
             // Most fields are told apart by their length alone.
             match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => fields.host(header.value)?,
-                6 if name.eq_ignore_ascii_case("expect") => {
-                    fields.expects_continue |= header.value.eq_ignore_ascii_case(b"100-continue");
+                4 if is_word(name, b"host") => fields.host(header.value)?,
+                6 if is_word(name, b"expect") => {
+                    fields.expects_continue |= is_word(header.value, b"100-continue");
                 }
-                10 if name.eq_ignore_ascii_case("connection") => fields.connection(header.value),
-                14 if name.eq_ignore_ascii_case("content-length") => fields.length(header.value)?,
-                16 if name.eq_ignore_ascii_case("content-encoding") => fields.is_encoded = true,
-                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                10 if is_word(name, b"connection") => fields.connection(header.value),
+                14 if is_word(name, b"content-length") => fields.length(header.value)?,
+                16 if is_word(name, b"content-encoding") => fields.is_encoded = true,
+                17 if is_word(name, b"transfer-encoding") => {
                     fields.transfer_encoding(header.value);
                 }
                 _ => {}
@@ -296,8 +296,8 @@ impl<'b> Fields<'b> {
 
     fn connection(&mut self, value: &[u8]) {
         for option in list(value) {
-            self.says_close |= option.eq_ignore_ascii_case(b"close");
-            self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            self.says_close |= is_word(option, b"close");
+            self.says_keep_alive |= is_word(option, b"keep-alive");
         }
     }
 
@@ -320,7 +320,7 @@ impl<'b> Fields<'b> {
         let mut is_empty = true;
         for coding in list(value) {
             is_empty = false;
-            let next = if coding.eq_ignore_ascii_case(b"chunked") {
+            let next = if is_word(coding, b"chunked") {
                 Coding::Chunked
             } else {
                 Coding::Unknown
@@ -355,6 +355,13 @@ impl<'b> Fields<'b> {
             Coding::Malformed => Err(FramingError::BadRequest("a malformed Transfer-Encoding")),
         }
     }
+}
+
+/// Whether this is that word in any case. Kept out of its many callers, which it would double.
+#[inline(never)]
+fn is_word(value: &[u8], word: &[u8]) -> bool {
+    let is_same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b);
+    value.len() == word.len() && value.iter().zip(word).all(is_same)
 }
 
 /// The members of a comma-separated list, empty ones left out (RFC 9110, section 5.6.1).

@@ -1,6 +1,6 @@
 //! The request line: its version, its target's form, the path in it (RFC 9112, section 3).
 
-use super::{FramingError, verdict};
+use super::{FramingError, is_word, verdict};
 
 /// Where a whole head's request line ends, just behind its LF.
 pub(super) fn end_of_line(bytes: &[u8]) -> usize {
@@ -77,9 +77,7 @@ fn absolute_path(target: &[u8]) -> Result<&[u8], FramingError> {
     const ERROR: FramingError = FramingError::BadRequest("a malformed request target");
     let colon = memchr::memchr(b':', target).ok_or(ERROR)?;
     let (scheme, rest) = target.split_at(colon);
-    let is_ours = scheme.len() >= 4
-        && scheme[..4].eq_ignore_ascii_case(b"http")
-        && matches!(scheme[4..], [] | [b's' | b'S']);
+    let is_ours = is_word(scheme, b"http") || is_word(scheme, b"https");
     let rest = rest.strip_prefix(b"://").filter(|_| is_ours).ok_or(ERROR)?;
     let end = rest
         .iter()
