@@ -19,7 +19,7 @@ fn send(token: &str, data: &str) -> String {
 fn chunked(body: &str) -> String {
     let (front, back) = body.split_at(body.len() / 2);
     format!(
-        "{:x};ext=\"1\"\r\n{front}\r\n{:X}\r\n{back}\r\n0\r\nA-Trailer: x\r\n\r\n",
+        "{:020x} ;ext=\"1;\\\"\"; a = b\r\n{front}\r\n{:X}\r\n{back}\r\n0;z\r\nA-Trailer: x\r\n\r\n",
         front.len(),
         back.len()
     )

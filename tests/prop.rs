@@ -96,17 +96,24 @@ fn head_parts() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
+/// Nearly one or several.
+fn extension() -> impl Strategy<Value = String> {
+    let part = select(vec![
+        ";", ";a", ";a=b", ";a=\"b\"", "=", "\"", "\\", " ", "\t", "a", "\\\"", "é", "\r",
+    ]);
+    vec(part, 1..5).prop_map(|parts| parts.concat())
+}
+
 fn chunk() -> impl Strategy<Value = String> {
     let content = "[a-z\r\n]{1,20}";
-    let extension =
-        prop_oneof![8 => Just(""), 1 => Just(";x=\"y\""), 1 => Just(" \t;z"), 1 => Just(" ")];
+    let extension = prop_oneof![8 => Just(String::new()), 3 => extension()];
     let skew = prop_oneof![12 => Just(0), 1 => Just(1), 1 => Just(-1)];
     (content, extension, line_end(), skew, any::<bool>()).prop_map(
         |(content, extension, end, skew, is_upper)| {
             let size = content.len().saturating_add_signed(skew);
             let digits = match is_upper {
                 true => format!("{size:X}"),
-                false => format!("0{size:x}"),
+                false => format!("{}{size:x}", "0".repeat(size)),
             };
             format!("{digits}{extension}\r\n{content}{end}")
         },

@@ -9,7 +9,7 @@ use chunked::Read;
 use ssegateway::http::body::Decoder;
 use ssegateway::http::head::{BodyFraming, FramingError};
 
-/// Beyond this the bounds of extensions and trailers, which the other reader lacks, would show.
+/// Beyond this the bounds of extensions, zeros and trailers, which the other reader lacks, would show.
 const MOST: usize = 8 * 1024;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +67,7 @@ pub(crate) fn run(data: &[u8]) {
         BodyFraming::Length(length) => check_length(whole, bytes, length as usize, max),
         BodyFraming::Chunked => {
             let found = match whole {
+                Err(FramingError::ContentTooLarge) => Read::TooMuch,
                 Err(_) => Read::Wrong,
                 Ok(decoded) if decoded.is_done => Read::Whole(decoded.content, decoded.taken),
                 Ok(decoded) => Read::Partial(decoded.content),

@@ -8,14 +8,16 @@ pub(crate) enum Read {
     Whole(Vec<u8>, usize),
     /// So far nothing is wrong; the content up to here.
     Partial(Vec<u8>),
-    /// Not chunked framing, or beyond a limit.
+    /// Not chunked framing.
     Wrong,
+    /// More content than may come.
+    TooMuch,
 }
 
-/// A sum of chunk sizes above `max` is wrong as soon as the size line is whole.
+/// A sum of chunk sizes above `max` is too much as soon as the size line is whole.
 pub(crate) fn read(bytes: &[u8], max: usize) -> Read {
     let (mut content, mut at) = (Vec::new(), 0);
-    let mut promised = 0;
+    let mut promised = 0u128;
     loop {
         let Some((line, next)) = line(bytes, at) else {
             return match is_size_line_begun(&bytes[at..]) {
@@ -29,9 +31,9 @@ pub(crate) fn read(bytes: &[u8], max: usize) -> Read {
         if size == 0 {
             return trailers(bytes, next, content);
         }
-        promised += size;
+        promised += u128::from(size);
         if promised > max as u128 {
-            return Read::Wrong;
+            return Read::TooMuch;
         }
         let end = next + size as usize;
         content.extend_from_slice(&bytes[next..end.min(bytes.len())]);
@@ -50,49 +52,79 @@ fn line(bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     Some((&bytes[at..at + end], at + end + 2))
 }
 
-fn size(line: &[u8]) -> Option<u128> {
-    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    let (number, rest) = line.split_at(digits);
-    if !is_extension(rest) {
-        return None;
+/// What a size line says; `None` where it is none.
+fn size(line: &[u8]) -> Option<u64> {
+    let (digits, mut rest) = split(line, |b| b.is_ascii_hexdigit());
+    while !rest.is_empty() {
+        rest = behind_extension(rest)?;
     }
-    number_of(number)
+    // Zeros before it are as good as none, however many.
+    let number = std::str::from_utf8(digits).ok()?;
+    let number = match number.trim_start_matches('0') {
+        "" if !digits.is_empty() => "0",
+        number => number,
+    };
+    u64::from_str_radix(number, 16).ok()
 }
 
-/// Up to sixteen digits, and no more than a signed integer holds.
-fn number_of(digits: &[u8]) -> Option<u128> {
-    let text = std::str::from_utf8(digits).ok()?;
-    let number = u128::from_str_radix(text, 16).ok()?;
-    (digits.len() <= 16 && number <= i64::MAX as u128).then_some(number)
+/// What follows `BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ]`.
+fn behind_extension(line: &[u8]) -> Option<&[u8]> {
+    let line = behind_blanks(behind_blanks(line).strip_prefix(b";")?);
+    let rest = behind_token(line)?;
+    let Some(value) = behind_blanks(rest).strip_prefix(b"=") else {
+        return Some(rest);
+    };
+    match behind_blanks(value) {
+        [b'"', text @ ..] => behind_quoted(text),
+        value => behind_token(value),
+    }
 }
 
-/// Nothing, or white space and a semicolon, then anything that may stand in a line.
-fn is_extension(rest: &[u8]) -> bool {
-    let blank = rest
-        .iter()
-        .take_while(|b| matches!(b, b' ' | b'\t'))
-        .count();
-    rest.is_empty() || rest[blank..].starts_with(b";") && rest.iter().all(is_field_byte)
+/// What follows a quoted string whose first quotation mark is gone.
+fn behind_quoted(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        text = match text {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', any, rest @ ..] if is_field_byte(any) => rest,
+            [b'\\', ..] => return None,
+            [any, rest @ ..] if is_field_byte(any) => rest,
+            _ => return None,
+        }
+    }
+}
+
+fn behind_token(line: &[u8]) -> Option<&[u8]> {
+    let (token, rest) = split(line, is_token_byte);
+    (!token.is_empty()).then_some(rest)
+}
+
+fn behind_blanks(line: &[u8]) -> &[u8] {
+    split(line, |b| matches!(b, b' ' | b'\t')).1
+}
+
+/// The bytes at the front that are of a kind, and the others.
+fn split(line: &[u8], is_of_it: fn(&u8) -> bool) -> (&[u8], &[u8]) {
+    line.split_at(line.iter().take_while(|b| is_of_it(b)).count())
+}
+
+fn is_token_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
 
 fn is_field_byte(byte: &u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
-/// Whether these bytes without a line end can become a size line.
+/// Whether these bytes without a line end can become a size line: one of these ends makes it whole,
+/// wherever it was broken off.
 fn is_size_line_begun(bytes: &[u8]) -> bool {
-    let (line, is_ending) = match bytes.strip_suffix(b"\r") {
-        Some(line) => (line, true),
-        None => (bytes, false),
-    };
-    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    let rest = &line[digits..];
-    let is_blank = rest.iter().all(|b| matches!(b, b' ' | b'\t'));
-    let is_rest = is_extension(rest) || (is_blank && !is_ending);
-    if digits == 0 {
-        return line.is_empty() && !is_ending;
+    let is_size_line = |end: &str| size(&[bytes, end.as_bytes()].concat()).is_some();
+    match bytes.strip_suffix(b"\r") {
+        Some(line) => size(line).is_some(),
+        None => ["", "0", ";a", "a", "\"", "a\""]
+            .into_iter()
+            .any(is_size_line),
     }
-    is_rest && number_of(&line[..digits]).is_some()
 }
 
 fn trailers(bytes: &[u8], mut at: usize, content: Vec<u8>) -> Read {
@@ -121,7 +153,6 @@ fn is_trailer(line: &[u8], is_whole: bool) -> bool {
     let colon = line.iter().position(|&byte| byte == b':');
     let name = &line[..colon.unwrap_or(line.len())];
     let value = colon.map_or(&b""[..], |colon| &line[colon + 1..]);
-    let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    let is_named = !name.is_empty() && name.iter().all(is_token);
+    let is_named = !name.is_empty() && name.iter().all(is_token_byte);
     is_named && value.iter().all(is_field_byte) && (colon.is_some() || !is_whole)
 }
