@@ -77,18 +77,22 @@ fn sends_have_a_listener_of_their_own() {
             .backend(&backend)
             .env("INTERNAL_LISTEN", &internal.to_string())
             .start();
-        let (mut stream, token) = open_stream(&gateway, &backend, "/internal/other");
+        let (mut stream, token) = open_stream(&gateway, &backend, "/internal");
         let command = json!({"token": token, "event": {"data": "x"}}).to_string();
         // Not on the port of the clients, whatever the method.
         let mut public = gateway.connect();
         public.post(command.as_bytes());
         assert_error(&public.read_response(), 404, "NOT_FOUND");
-        public.get("/internal/send");
-        assert_error(&public.read_response(), 404, "NOT_FOUND");
+        for path in ["/internal/send", "/internal/other"] {
+            public.get(path);
+            assert_error(&public.read_response(), 404, "NOT_FOUND");
+        }
         // Nothing but sends and health on their own.
         let mut own = Client::to(internal);
-        own.get("/events");
-        assert_error(&own.read_response(), 404, "NOT_FOUND");
+        for path in ["/events", "/internal", "/internal/other"] {
+            own.get(path);
+            assert_error(&own.read_response(), 404, "NOT_FOUND");
+        }
         own.post(command.as_bytes());
         assert_ok(&own.read_response(), OK);
         assert_eq!(stream.next_event(), "data: x\n\n");
