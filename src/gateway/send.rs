@@ -141,11 +141,10 @@ impl<S> Gateway<S> {
             ..
         } = &mut **awaiting;
         let token = *token;
-        if *is_close_buffered {
-            self.journal.token_unknown(&command.token, now);
-            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
-        }
-        if let Some((name, data)) = &command.event {
+        // Behind a close an event comes to nothing, and 404 would say that the client has gone.
+        if let Some((name, data)) = &command.event
+            && !*is_close_buffered
+        {
             let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
             let is_full = !window.is_empty() && window.len() + size > max_unsent;
             if is_full || held + size > max_held {
@@ -157,7 +156,7 @@ impl<S> Gateway<S> {
             sse::write_event(room, what.framing, name, data);
             window.fit(&mut self.spares);
         }
-        *is_close_buffered = command.close;
+        *is_close_buffered |= command.close;
         if command.event.is_some() || command.close {
             self.journal.buffered(token);
         }

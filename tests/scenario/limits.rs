@@ -97,6 +97,28 @@ fn one_event_is_always_taken_by_an_empty_window() {
     );
 }
 
+/// What is behind a close takes no room, so there is nothing to refuse.
+#[test]
+fn nothing_is_full_behind_a_close_in_the_window() {
+    for (max_unsent, max_held) in [(60, 1000), (1000, 60)] {
+        let mut s = Script::with_limits(|limits| {
+            (limits.max_unsent, limits.max_held) = (max_unsent, max_held);
+        });
+        let (client, job) = s.await_callback();
+        let publisher = s.open();
+        let big = event_for(&job, &"x".repeat(50));
+        assert_eq!(s.send(publisher, &event_for(&job, "a")), BUFFERED);
+        assert_eq!(s.send(publisher, &big), "503 BUFFER_FULL");
+        assert_eq!(s.send(publisher, &close_for(&job)), BUFFERED);
+        for _ in 0..3 {
+            assert_eq!(s.send(publisher, &big), BUFFERED);
+        }
+        s.result(&job, accepted());
+        let expected = [STREAM_HEAD, &chunk("a"), LAST_CHUNK].concat();
+        assert_eq!(s.got(client), expected);
+    }
+}
+
 #[test]
 fn too_much_under_way_and_the_youngest_request_goes() {
     let mut s = Script::with_limits(|limits| limits.max_inbound = 2000);

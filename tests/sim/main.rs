@@ -23,6 +23,7 @@ const MUST_HAPPEN: [&str; 12] = [
     "stream opened",
     "200 ok",
     "200 buffered",
+    "behind a close",
     "403 BACKEND_FORBIDDEN",
     "500 WRITE_FAILED",
     "503 BUFFER_FULL",

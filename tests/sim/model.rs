@@ -48,7 +48,13 @@ pub(crate) struct Token {
     /// How many there were when the step began.
     pub(crate) known: usize,
     pub(crate) is_close_buffered: bool,
-    /// Events of publishers that were gone before their answers: taken or not.
+    /// It was, when the step began.
+    was_close_buffered: bool,
+    /// The publishers of this step's events, and of its first close.
+    senders: Vec<usize>,
+    closer: Option<usize>,
+    /// Events of publishers that were gone before their answers, or that may stand behind a close in
+    /// the window: taken or not.
     pub(crate) unsure: Vec<Dispatched>,
     /// Such a publisher asked for a close.
     pub(crate) is_close_unsure: bool,
@@ -76,6 +82,9 @@ impl Token {
             given: 0,
             known: 0,
             is_close_buffered: false,
+            was_close_buffered: false,
+            senders: Vec::new(),
+            closer: None,
             unsure: Vec::new(),
             is_close_unsure: false,
             refused: Vec::new(),
@@ -90,6 +99,9 @@ impl Token {
     pub(crate) fn begin_step(&mut self) {
         self.was = self.life;
         self.known = self.events.len();
+        self.was_close_buffered = self.is_close_buffered;
+        self.senders.clear();
+        self.closer = None;
         self.refused.clear();
     }
 
@@ -128,18 +140,49 @@ impl Token {
         self.life = Life::Over;
     }
 
-    /// A send that was answered 200.
-    fn take(&mut self, event: &Option<(String, String)>, close: bool, is_buffered: bool) {
+    /// A send that was answered 200 `ok`.
+    fn take(&mut self, event: &Option<(String, String)>, close: bool) {
         if let Some((name, data)) = event {
             self.events.push(dispatched(name, data));
         }
-        match (close, is_buffered) {
-            (true, true) => self.is_close_buffered = true,
-            (true, false) => {
-                self.cause.get_or_insert(Reason::ServerClosed);
-                self.life = Life::Over;
+        if close {
+            self.cause.get_or_insert(Reason::ServerClosed);
+            self.life = Life::Over;
+        }
+    }
+
+    /// A send that was answered 200 `buffered`. Behind a close it comes to nothing; which of two
+    /// publishers came first within one step nobody knows.
+    fn buffer(&mut self, sender: usize, event: &Option<(String, String)>, close: bool) {
+        let is_behind = self.was_close_buffered || self.closer == Some(sender);
+        if let Some((name, data)) = event
+            && !is_behind
+        {
+            let event = dispatched(name, data);
+            if self.is_close_buffered || self.is_close_unsure {
+                self.unsure.push(event);
+            } else {
+                self.events.push(event);
+                self.senders.push(sender);
             }
-            _ => {}
+        }
+        if close && !self.is_close_buffered {
+            self.doubt_all_but(Some(sender));
+            self.is_close_buffered = true;
+            self.closer = Some(sender);
+        }
+    }
+
+    /// This step's events in the window, but for one publisher's, may stand behind a close.
+    fn doubt_all_but(&mut self, sender: Option<usize>) {
+        let fresh = self.events.split_off(self.known);
+        for (event, of) in fresh.into_iter().zip(self.senders.split_off(0)) {
+            if Some(of) == sender {
+                self.events.push(event);
+                self.senders.push(of);
+            } else {
+                self.unsure.push(event);
+            }
         }
     }
 
@@ -147,6 +190,9 @@ impl Token {
     pub(crate) fn take_perhaps(&mut self, event: &Option<(String, String)>, close: bool) {
         if let Some((name, data)) = event {
             self.unsure.push(dispatched(name, data));
+        }
+        if close && self.was == Life::Window {
+            self.doubt_all_but(None);
         }
         self.is_close_unsure |= close;
     }
@@ -223,9 +269,10 @@ pub(crate) struct Moment {
     pub(crate) max_unsent: usize,
 }
 
-/// Checks an answer against its request and notes what a send came to. `is_whole`: the gateway had
-/// all of the request; `stream`: the place of the token that the request has made.
+/// Checks an answer to a client against its request and notes what a send came to. `is_whole`: the
+/// gateway had all of the request; `stream`: the place of the token that the request has made.
 pub(crate) fn judge(
+    client: usize,
     answer: &Answer,
     what: &What,
     is_whole: bool,
@@ -268,7 +315,7 @@ pub(crate) fn judge(
             close,
         } => match token {
             None => short == (404, "TOKEN_NOT_FOUND"),
-            Some(token) => judge_send(short, &mut tokens[*token], event, *close),
+            Some(token) => judge_send(short, client, &mut tokens[*token], event, *close),
         },
     };
     assert!(fits, "{answer:?} to {what:?}");
@@ -276,6 +323,7 @@ pub(crate) fn judge(
 
 fn judge_send(
     short: (u16, &str),
+    client: usize,
     token: &mut Token,
     event: &Option<(String, String)>,
     close: bool,
@@ -283,17 +331,14 @@ fn judge_send(
     let (was, life) = (token.was, token.life);
     match short {
         (200, "ok") => {
-            token.take(event, close, false);
+            token.take(event, close);
             was == Life::Open
         }
         (200, "buffered") => {
-            assert!(!token.is_close_buffered, "taken behind a close");
-            token.take(event, close, true);
+            token.buffer(client, event, close);
             was == Life::Window
         }
-        (404, "TOKEN_NOT_FOUND") => {
-            life == Life::Over || token.is_close_buffered || token.is_close_unsure
-        }
+        (404, "TOKEN_NOT_FOUND") => life == Life::Over,
         (500, "WRITE_FAILED") => {
             // It was put out for its client, of whose socket nothing is known.
             token.take_perhaps(event, false);

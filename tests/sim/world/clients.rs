@@ -6,6 +6,7 @@ use ssegateway::callback::Reason;
 use ssegateway::gateway::{Broken, Scope};
 
 use super::super::choices::Choices;
+use super::super::model::Life;
 use super::super::peer::{Asked, Peer, Takes, What};
 use super::World;
 
@@ -74,7 +75,9 @@ impl<C: Choices> World<C> {
             self.tokens.len() - 1 - self.choices.below(recent as u32) as usize
         });
         let event = (!self.choices.one_in(8)).then(|| self.event());
-        let close = self.choices.one_in(8);
+        let is_waiting = |token: usize| self.tokens[token].life == Life::Window;
+        let often = if token.is_some_and(is_waiting) { 3 } else { 8 };
+        let close = self.choices.one_in(often);
         What::Send {
             token,
             event,

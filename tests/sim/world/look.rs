@@ -41,10 +41,13 @@ impl<C: Choices> World<C> {
                 let is_its = |token: &Token| token.peer == Some(at) && token.asked == number;
                 let stream = self.tokens.iter().position(is_its);
                 let what = &peer.asked[number].what;
+                let is_behind = |token: &usize| self.tokens[*token].is_close_buffered;
+                let is_behind = matches!(what, What::Send { token: Some(at), .. } if is_behind(at));
                 let tokens = &mut self.tokens;
-                model::judge(&answer, what, is_whole, &moment, stream, tokens);
+                model::judge(at, &answer, what, is_whole, &moment, stream, tokens);
                 self.note(match model::code(&answer.body) {
                     "" => "stream opened".to_owned(),
+                    "buffered" if is_behind => "behind a close".to_owned(),
                     code => format!("{} {code}", answer.status),
                 });
             }
