@@ -19,7 +19,7 @@ const SEEDS: u64 = 256;
 const ACTIONS: usize = 400;
 
 /// What the seeds together must have come to: else the laws were kept where nothing happened.
-const MUST_HAPPEN: [&str; 12] = [
+const MUST_HAPPEN: [&str; 13] = [
     "stream opened",
     "200 ok",
     "200 buffered",

@@ -332,7 +332,8 @@ mod tests {
         let rejected = "new connection T | connect callback rejected T status=403";
         let left = "new connection T | disconnected during the connect callback T";
         let late = format!("{TIMED_OUT} | connect callback answered T");
-        let behind = "connect callback failed T status=201 error=timeout";
+        let behind =
+            "connect callback failed T status=201 error=timeout | disconnect callback answered T";
         let table = [
             (rejected.to_owned(), account(Word::No, 0, &[])),
             (TIMED_OUT.to_owned(), account(Word::Yes, 0, &[])),
@@ -354,9 +355,7 @@ mod tests {
                 account(Word::Perhaps, 1, &[204]),
             ),
             (
-                format!(
-                    "{TIMED_OUT} | connect callback failed T status=201 error=timeout | disconnect callback answered T"
-                ),
+                format!("{TIMED_OUT} | {behind}"),
                 account(Word::Perhaps, 1, &[204]),
             ),
             (CUT.replace("200", "500"), account(Word::No, 0, &[])),
