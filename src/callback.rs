@@ -4,16 +4,11 @@
 //! Every [`Job`] that was submitted comes back as exactly one [`CallbackResult`], whatever happens
 //! to the worker; the core's lifecycle accounting rests on that.
 
-use std::sync::Arc;
-
 use uuid::Uuid;
 
+use crate::header_store::Request;
 use crate::time::Time;
 use crate::wire::Directives;
-
-/// Bytes that a shared piece of memory costs beside its content: two counters, and what the
-/// allocator keeps for it.
-pub const ALLOCATION: usize = 32;
 
 /// Names one callback for the life of the process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,59 +63,6 @@ pub struct Job {
     pub action: Action,
     /// What the client asked for, the same in both callbacks.
     pub request: Request,
-}
-
-/// What the backend is told of a client's request: `{"url":…,"headers":{…}}` (contract, section 2,
-/// step 3). Its parts are shared with other requests, and its clones cost next to nothing.
-#[derive(Clone, Debug)]
-pub struct Request(Arc<[Arc<[u8]>]>);
-
-impl Request {
-    /// From the URL as a JSON string and, behind it, each header field as a JSON member.
-    pub fn new(parts: Vec<Arc<[u8]>>) -> Request {
-        Request(parts.into())
-    }
-
-    /// Bytes of memory that no other request shares.
-    pub fn memory(&self) -> usize {
-        let url = self.0.first().map_or(0, |url| url.len());
-        size_of::<Arc<[u8]>>() * self.0.len() + url + 2 * ALLOCATION
-    }
-
-    /// The same with the fields, as if nobody shared them.
-    pub fn memory_with_fields(&self) -> usize {
-        let fields = self.0.iter().skip(1);
-        self.memory() + fields.map(|field| field.len() + ALLOCATION).sum::<usize>()
-    }
-
-    /// The JSON object.
-    pub fn json(&self) -> Vec<u8> {
-        let mut json = Vec::new();
-        self.write(&mut json);
-        json
-    }
-
-    /// Appends the JSON object.
-    pub fn write(&self, json: &mut Vec<u8>) {
-        let (url, fields) = self.0.split_first().unzip();
-        json.extend_from_slice(b"{\"url\":");
-        json.extend_from_slice(url.map_or(b"\"\"", |url| url));
-        json.extend_from_slice(b",\"headers\":{");
-        for (at, field) in fields.unwrap_or_default().iter().enumerate() {
-            if at > 0 {
-                json.push(b',');
-            }
-            json.extend_from_slice(field);
-        }
-        json.extend_from_slice(b"}}");
-    }
-
-    /// The request target, its bytes as received.
-    pub fn url(&self) -> Vec<u8> {
-        let url = self.0.first().map(|url| serde_json::from_slice(url));
-        let text: String = url.and_then(Result::ok).unwrap_or_default();
-        text.chars().map(|c| c as u8).collect()
-    }
 }
 
 /// What became of a [`Job`].

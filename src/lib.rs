@@ -14,7 +14,7 @@
 //!          gateway  (mod ► request, send, lifecycle ► conn, routes, journal …)
 //!             │                                 pure: (state, input, now) → state, bytes, effects
 //!             ▼
-//!          wheel   tokens   http::{head, body, reply}   sse   wire   buf
+//!          wheel   tokens   header_store   http::{head, body, reply}   sse   wire   buf
 //!                                               pure leaves: no connection, no time
 //! ```
 //!
@@ -56,6 +56,7 @@ pub mod buf;
 pub mod callback;
 pub mod config;
 pub mod gateway;
+pub mod header_store;
 pub mod healthcheck;
 pub mod host;
 pub mod http;

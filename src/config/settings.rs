@@ -149,7 +149,7 @@ pub static SETTINGS: &[Setting] = &[
         "Most memory held towards all clients; beyond it the stream that holds most is dropped."),
     size("MAX_INBOUND_BYTES", "33554432", (64 * KIB, 1024 * GIB, "BYTES"), |l| &mut l.max_inbound,
         "Most memory held from publishers and strangers; beyond it the youngest request gets 503."),
-    size("MAX_KEPT_HEADER_BYTES", "67108864", (64 * KIB, 1024 * GIB, "BYTES"), |l| &mut l.max_kept_headers,
+    size("MAX_KEPT_HEADER_BYTES", "67108864", (64 * KIB, 64 * GIB, "BYTES"), |l| &mut l.max_kept_headers,
         "Most memory for the header fields of all streams; beyond it 503."),
     size("SEND_BUFFER_BYTES", "131072", (4 * KIB, 64 * MIB, "BYTES"), |l| &mut l.send_buffer,
         "The kernel's send buffer of one stream."),

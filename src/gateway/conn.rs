@@ -6,8 +6,9 @@ use super::ConnId;
 use super::eviction::Held;
 use super::journal::SentEvent;
 use crate::buf::ByteQueue;
-use crate::callback::{JobId, Request};
+use crate::callback::JobId;
 use crate::config::Limits;
+use crate::header_store::Request;
 use crate::http::body::Decoder;
 use crate::http::head::HeadScan;
 use crate::http::reply::Persistence;
@@ -144,6 +145,8 @@ pub(super) struct BodyUnderWay {
     /// The content so far, of a body that somebody needs.
     pub(super) content: ByteQueue,
     pub(super) plan: Plan,
+    /// Bytes of its head that are kept.
+    pub(super) kept: usize,
     /// When the request's first byte arrived.
     pub(super) since: Time,
 }
@@ -271,21 +274,11 @@ impl<S> Conn<S> {
                 held.inbound += unsent;
             }
             State::ReadingBody(body) => {
-                held.inbound += unsent + body.content.memory() + body.plan.memory();
+                held.inbound += unsent + body.content.memory() + body.kept;
             }
             _ => held.inbound += unsent,
         }
         held
-    }
-}
-
-impl Plan {
-    /// Bytes of memory that it keeps.
-    fn memory(&self) -> usize {
-        match self {
-            Plan::Connect(what) => what.request.memory_with_fields(),
-            Plan::Send | Plan::Health | Plan::Ready | Plan::Answer(_) => 0,
-        }
     }
 }
 

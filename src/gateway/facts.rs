@@ -1,16 +1,11 @@
 //! A stream's request as both callbacks tell it: `{"url":…,"headers":{…}}` (contract, section 2,
 //! step 3). Taken from the head once, kept as long as the stream.
-//!
-//! Clients of one application send much the same header fields, so each field is kept once,
-//! however many streams have it: what a stream costs is what sets it apart.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::sync::Arc;
 
 use httparse::Header;
 
-use crate::callback::{ALLOCATION, Request};
+use crate::header_store::{HeaderStore, Request};
 use crate::http::head::Head;
 
 /// Fields of which the first counts when they are repeated, as Node.js has it.
@@ -35,120 +30,50 @@ const FIRST_COUNTS: [&str; 18] = [
     "user-agent",
 ];
 
-/// The header fields of all streams.
-#[derive(Debug, Default)]
+/// Composes what is kept of heads.
+#[derive(Debug)]
 pub(super) struct Fields {
-    shared: HashSet<Arc<[u8]>>,
-    /// Bytes of memory that they take, those included that nobody has any more.
-    bytes: usize,
-    /// Bytes of memory that requests take beside them.
-    requests: usize,
-    /// Fields that came, and requests that went, since the last look for fields that nobody has any
-    /// more.
-    changes: usize,
-    /// Bytes that came since then.
-    grown: usize,
-    scratch: Vec<u8>,
+    store: HeaderStore,
+    /// Room for the parts of one request, and where each of them ends.
+    parts: Vec<u8>,
+    ends: Vec<usize>,
 }
 
-/// Bytes that a field costs beside its content: its allocation, and its place in the set.
-const FIELD: usize = ALLOCATION + 2 * size_of::<Arc<[u8]>>();
-
-/// New bytes after which fields that nobody has any more are looked for in any case.
-const GROWTH: usize = 4 * 1024 * 1024;
-
 impl Fields {
-    /// Keeps what a head says.
-    pub(super) fn keep(&mut self, head: &Head<'_, '_>) -> Request {
+    /// `max`: bytes of memory that all requests may take.
+    pub(super) fn new(max: usize) -> Fields {
+        Fields {
+            store: HeaderStore::new(max),
+            parts: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
+
+    /// Keeps what a head says; `None` when there is no room.
+    pub(super) fn keep(&mut self, head: &Head<'_, '_>) -> Option<Request> {
         let headers = &*head.headers;
-        self.changed(headers.len());
-        let mut parts = Vec::with_capacity(headers.len() + 1);
-        self.scratch.clear();
-        push_string(&mut self.scratch, &latin1(head.target));
-        parts.push(Arc::from(&self.scratch[..]));
+        let Fields { store, parts, ends } = self;
+        parts.clear();
+        ends.clear();
+        push_string(parts, &latin1(head.target));
+        ends.push(parts.len());
         for (at, header) in headers.iter().enumerate() {
             if headers[..at].iter().any(|earlier| is_same(earlier, header)) {
                 continue;
             }
             let name = header.name.to_ascii_lowercase();
-            self.scratch.clear();
-            push_string(&mut self.scratch, &name);
-            self.scratch.push(b':');
-            push_string(&mut self.scratch, &value(&name, header, &headers[at + 1..]));
-            parts.push(self.share());
+            push_string(parts, &name);
+            parts.push(b':');
+            push_string(parts, &value(&name, header, &headers[at + 1..]));
+            ends.push(parts.len());
         }
-        Request::new(parts)
+        store.keep(parts, ends)
     }
 
-    /// The field in the scratch buffer, as all who have it share it.
-    fn share(&mut self) -> Arc<[u8]> {
-        if let Some(field) = self.shared.get(&self.scratch[..]) {
-            return Arc::clone(field);
-        }
-        let field: Arc<[u8]> = Arc::from(&self.scratch[..]);
-        self.shared.insert(Arc::clone(&field));
-        self.bytes += FIELD + field.len();
-        self.grown += FIELD + field.len();
-        field
-    }
-
-    /// Counts a request, whose fields are here already, until it is released; false when there is
-    /// no room for it within `max` bytes.
-    pub(super) fn hold(&mut self, request: &Request, max: usize) -> bool {
-        let more = request.memory();
-        if self.memory() + more > max
-            && (self.changes > self.shared.len() / 64 || self.grown > max / 64)
-        {
-            self.forget_unused();
-        }
-        let is_room = self.memory() + more <= max;
-        if is_room {
-            self.requests += more;
-        }
-        is_room
-    }
-
-    /// A request of so many bytes of its own was dropped.
-    pub(super) fn release(&mut self, request: usize) {
-        self.requests -= request;
-        self.changed(1);
-    }
-
-    /// Bytes of memory that all requests take.
-    pub(super) fn memory(&self) -> usize {
-        self.bytes + self.requests
-    }
-
-    /// What is counted beside the fields.
-    pub(super) fn held(&self) -> usize {
-        self.requests
-    }
-
-    /// Now and then, so seldom that it costs a few steps for each change, fields that nobody has
-    /// any more are forgotten.
-    fn changed(&mut self, changes: usize) {
-        self.changes += changes;
-        if self.changes > self.shared.len() / 2 + 64 || self.grown > GROWTH {
-            self.forget_unused();
-        }
-    }
-
-    /// Forgets all fields that nobody has any more, and gives their memory back.
+    /// Gives back the memory of requests that are gone.
     pub(super) fn shrink_to_fit(&mut self) {
-        self.forget_unused();
-        self.shared.shrink_to_fit();
-    }
-
-    fn forget_unused(&mut self) {
-        let bytes = &mut self.bytes;
-        self.shared.retain(|field| {
-            let is_used = Arc::strong_count(field) > 1;
-            if !is_used {
-                *bytes -= FIELD + field.len();
-            }
-            is_used
-        });
-        (self.changes, self.grown) = (0, 0);
+        self.store.shrink_to_fit();
+        (self.parts, self.ends) = (Vec::new(), Vec::new());
     }
 }
 
@@ -198,11 +123,13 @@ mod tests {
     fn kept(fields: &mut Fields, head: &[u8]) -> Request {
         let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let length = HeadScan::default().find(head, LIMITS).unwrap().unwrap();
-        fields.keep(&parse(&head[..length], LIMITS, &mut room).unwrap())
+        fields
+            .keep(&parse(&head[..length], LIMITS, &mut room).unwrap())
+            .unwrap()
     }
 
     fn text(head: &[u8]) -> String {
-        String::from_utf8(kept(&mut Fields::default(), head).json()).unwrap()
+        String::from_utf8(kept(&mut Fields::new(1 << 20), head).json()).unwrap()
     }
 
     #[test]
@@ -255,44 +182,7 @@ mod tests {
             b"http://h/p",
         ] {
             let head = [b"GET ", target, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
-            assert_eq!(kept(&mut Fields::default(), &head).url(), target);
+            assert_eq!(kept(&mut Fields::new(1 << 20), &head).url(), target);
         }
-    }
-
-    #[test]
-    fn a_field_that_many_have_is_kept_once() {
-        let mut fields = Fields::default();
-        let head = |n: usize| format!("GET /{n} HTTP/1.1\r\nHost: h\r\nA: b\r\nN: {n}\r\n\r\n");
-        let requests: Vec<Request> = (0..1000)
-            .map(|n| kept(&mut fields, head(n).as_bytes()))
-            .collect();
-        assert_eq!(fields.shared.len(), 2 + 1000);
-        assert_eq!(
-            requests[7].json(),
-            br#"{"url":"/7","headers":{"host":"h","a":"b","n":"7"}}"#
-        );
-    }
-
-    #[test]
-    fn fields_that_nobody_has_are_forgotten() {
-        let mut fields = Fields::default();
-        for n in 0..10_000 {
-            let head = format!("GET / HTTP/1.1\r\nHost: h\r\nN: {n}\r\n\r\n");
-            drop(kept(&mut fields, head.as_bytes()));
-        }
-        assert!(fields.shared.len() < 300, "{}", fields.shared.len());
-        let crowd: Vec<Request> = (0..10_000)
-            .map(|n| {
-                let head = format!("GET / HTTP/1.1\r\nHost: h\r\nN: {n}\r\n\r\n");
-                kept(&mut fields, head.as_bytes())
-            })
-            .collect();
-        for request in crowd {
-            drop(request);
-            fields.changed(1);
-        }
-        assert!(fields.shared.len() < 300, "{}", fields.shared.len());
-        fields.shrink_to_fit();
-        assert_eq!(fields.shared.capacity(), 0);
     }
 }

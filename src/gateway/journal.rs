@@ -6,7 +6,8 @@ use std::time::Duration;
 use log::{debug, error, info, log_enabled, warn};
 use uuid::Uuid;
 
-use crate::callback::{CallbackResult, Outcome, Reason, Request};
+use crate::callback::{CallbackResult, Outcome, Reason};
+use crate::header_store::Request;
 use crate::http::head::FramingError;
 use crate::logfmt::Value;
 use crate::time::Time;

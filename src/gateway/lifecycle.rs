@@ -14,7 +14,8 @@ use super::journal::Limit;
 use super::routes::{self, Answer};
 use super::{ConnId, Effect, Gateway, entry};
 use crate::buf::ByteQueue;
-use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason, Request};
+use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
+use crate::header_store::Request;
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
 use crate::sse;
 use crate::time::Time;
@@ -26,10 +27,7 @@ pub(super) enum Owed {
     /// A connect whose client is gone.
     Connect(Orphan),
     /// A disconnect.
-    Disconnect {
-        /// Bytes of memory that its request takes.
-        kept: usize,
-    },
+    Disconnect,
 }
 
 /// What a 2xx that still comes is paid with.
@@ -37,7 +35,7 @@ pub(super) enum Owed {
 pub(super) struct Orphan {
     /// What the backend is told if it accepts all the same.
     reason: Reason,
-    pub(super) request: Request,
+    request: Request,
     /// The client had its 504, and the log told of it.
     is_timed_out: bool,
 }
@@ -76,7 +74,7 @@ impl<S> Gateway<S> {
         }
     }
 
-    /// Why no stream can be opened now, if so; else its request is counted from now on.
+    /// Why no stream can be opened now, if so.
     fn refusal(&mut self, what: &StreamRequest, now: Time) -> Option<Answer> {
         if !self.settings.is_configured {
             self.journal.not_configured(&what.request, now);
@@ -87,11 +85,6 @@ impl<S> Gateway<S> {
         }
         if self.streams.len() >= self.settings.limits.max_streams {
             self.journal.limit(Limit::Streams, None, now);
-            return Some(routes::OVERLOADED);
-        }
-        let max_kept = self.settings.limits.max_kept_headers;
-        if !self.fields.hold(&what.request, max_kept) {
-            self.journal.limit(Limit::Headers, None, now);
             return Some(routes::OVERLOADED);
         }
         None
@@ -111,9 +104,8 @@ impl<S> Gateway<S> {
 
     /// Owes the backend's accepted token its one disconnect.
     fn tell_gone(&mut self, token: Uuid, reason: Reason, request: Request) {
-        let kept = request.memory();
         let job = self.call(Action::Disconnect { reason }, token, request);
-        self.owed.insert(job, Owed::Disconnect { kept });
+        self.owed.insert(job, Owed::Disconnect);
         self.disconnects += 1;
     }
 
@@ -127,11 +119,10 @@ impl<S> Gateway<S> {
     }
 
     fn disconnect_ended(&mut self, result: &CallbackResult) {
-        let Some(Owed::Disconnect { kept }) = self.owed.remove(&result.id) else {
+        if self.owed.remove(&result.id).is_none() {
             return;
-        };
+        }
         self.disconnects -= 1;
-        self.fields.release(kept);
         self.journal.disconnect_ended(result);
         if self.is_draining && result.outcome.status().is_none() {
             self.journal.undelivered += 1;
@@ -166,8 +157,7 @@ impl<S> Gateway<S> {
             (None, Some(orphan)) if result.outcome.is_accepted() => {
                 self.tell_gone(token, orphan.reason, orphan.request);
             }
-            (None, Some(orphan)) => self.fields.release(orphan.request.memory()),
-            (None, None) => {}
+            (None, _) => {}
         }
     }
 
@@ -205,8 +195,6 @@ impl<S> Gateway<S> {
         self.reject(id, &answer, now);
         if is_accepted {
             self.tell_gone(token, Reason::Error, request);
-        } else {
-            self.fields.release(request.memory());
         }
     }
 

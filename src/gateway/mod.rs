@@ -155,7 +155,6 @@ impl<S> Gateway<S> {
     /// A gateway without connections.
     pub fn new(settings: Settings) -> Gateway<S> {
         Gateway {
-            settings,
             conns: Slab::new(),
             generation: 0,
             streams: TokenIndex::default(),
@@ -167,7 +166,8 @@ impl<S> Gateway<S> {
             dead: Vec::new(),
             internal: 0,
             spares: Spares::default(),
-            fields: Fields::default(),
+            fields: Fields::new(settings.limits.max_kept_headers),
+            settings,
             pending_send: None,
             unserved: VecDeque::new(),
             held: Held::default(),
@@ -318,9 +318,8 @@ impl<S> Gateway<S> {
 
     /// A connect callback was taken back before it was begun; no result will come.
     pub fn withdrawn(&mut self, job: JobId) {
-        if let Some(Owed::Connect(orphan)) = self.owed.remove(&job) {
+        if self.owed.remove(&job).is_some() {
             self.connects -= 1;
-            self.fields.release(orphan.request.memory());
         }
     }
 

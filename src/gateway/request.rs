@@ -265,11 +265,22 @@ impl<S> Gateway<S> {
             }
             self.push(id, CONTINUE, now);
         }
+        let kept = match &plan {
+            Plan::Connect(_) => {
+                let fields = head.headers.iter();
+                head.target.len()
+                    + fields
+                        .map(|it| it.name.len() + it.value.len())
+                        .sum::<usize>()
+            }
+            _ => 0,
+        };
         if let Some(conn) = self.conn(id) {
             conn.state = State::ReadingBody(Box::new(BodyUnderWay {
                 decoder,
                 content: ByteQueue::default(),
                 plan,
+                kept,
                 since,
             }));
         }
@@ -278,13 +289,19 @@ impl<S> Gateway<S> {
 
     fn plan(&mut self, route: Route, head: &Head<'_, '_>, now: Time) -> Plan {
         match route {
-            Route::Stream => Plan::Connect(StreamRequest {
-                request: self.fields.keep(head),
-                framing: match head.version {
-                    Version::Http11 => Framing::Chunked,
-                    Version::Http10 => Framing::Plain,
-                },
-            }),
+            Route::Stream => match self.fields.keep(head) {
+                Some(request) => Plan::Connect(StreamRequest {
+                    request,
+                    framing: match head.version {
+                        Version::Http11 => Framing::Chunked,
+                        Version::Http10 => Framing::Plain,
+                    },
+                }),
+                None => {
+                    self.journal.limit(Limit::Headers, None, now);
+                    Plan::Answer(routes::OVERLOADED)
+                }
+            },
             Route::Send if head.is_encoded => {
                 let answer = routes::UNSUPPORTED_ENCODING;
                 self.journal.send_refused(answer.code, now);

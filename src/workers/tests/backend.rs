@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 use uuid::Uuid;
 
-use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason, Request};
+use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
+use crate::header_store::{HeaderStore, Request};
 use crate::time::Time;
 use crate::workers::resolver::Lookup;
 use crate::workers::{Settings, Workers};
@@ -281,5 +282,7 @@ pub(super) fn until(what: impl Fn() -> bool) {
 
 /// A request for `url` without header fields.
 pub(super) fn request_of(url: &str) -> Request {
-    Request::new(vec![format!("\"{url}\"").into_bytes().into()])
+    let url = format!("\"{url}\"");
+    let store = HeaderStore::new(1 << 20);
+    store.keep(url.as_bytes(), &[url.len()]).expect("room")
 }

@@ -1,0 +1,569 @@
+//! The header store: what both callbacks tell of the requests of all streams (contract, sections 2
+//! and 6).
+//!
+//! Clients of one application send much the same header fields, so each field is kept once, however
+//! many requests have it: what a stream costs is what sets it apart. Texts lie in chains of small
+//! units in one piece of memory, which for a crowd is so large that the C library maps it on its
+//! own. When the crowd has left it is given back as a whole, whatever others have allocated
+//! meanwhile; among millions of small allocations a single one that stays would keep the rest.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use slab::Slab;
+
+/// Bytes of text in one unit.
+const PAYLOAD: usize = 28;
+
+/// Units up to which the memory grows to its double.
+const FEW: usize = 32 * 1024;
+
+/// Bytes of an allocation that glibc never takes from its heap, whatever it has learnt about sizes
+/// (mallopt(3), M_MMAP_THRESHOLD). Untouched memory of it costs nothing.
+const MAPPED: usize = 33 * 1024 * 1024;
+
+/// The end of a chain.
+const END: u32 = u32::MAX;
+
+/// Bytes that a text costs beside its units: its entry, and a place in the index.
+const TEXT: usize = mem::size_of::<Text>() + 24;
+
+/// The store; clones are the same one.
+#[derive(Clone)]
+pub struct HeaderStore(Arc<Mutex<Store>>);
+
+/// A request that is kept until its last clone is dropped, which costs next to nothing:
+/// `{"url":…,"headers":{…}}` (contract, section 2, step 3).
+pub struct Request {
+    store: HeaderStore,
+    id: u32,
+}
+
+impl HeaderStore {
+    /// An empty store that takes no more than `max` bytes of memory.
+    pub fn new(max: usize) -> HeaderStore {
+        HeaderStore(Arc::new(Mutex::new(Store {
+            max,
+            units: Vec::new(),
+            free: END,
+            used: 0,
+            texts: Slab::new(),
+            index: HashMap::new(),
+            request: Vec::new(),
+            field: Vec::new(),
+        })))
+    }
+
+    /// Keeps a request: its URL as a JSON string and, behind it, each header field as a JSON
+    /// member. `ends` says where in `parts` each of them ends. `None` when there is no room.
+    pub fn keep(&self, parts: &[u8], ends: &[usize]) -> Option<Request> {
+        let id = self.lock().keep(parts, ends)?;
+        let store = self.clone();
+        Some(Request { store, id })
+    }
+
+    /// Bytes of memory in use.
+    pub fn memory(&self) -> usize {
+        self.lock().memory()
+    }
+
+    /// Gives back the memory of those who are gone, if it is most of it.
+    pub fn shrink_to_fit(&self) {
+        self.lock().shrink_to_fit();
+    }
+
+    /// A panic in a holder cannot leave the store half changed: no code of others runs under it.
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Request {
+    /// The JSON object.
+    pub fn json(&self) -> Vec<u8> {
+        let mut json = Vec::new();
+        self.write(&mut json);
+        json
+    }
+
+    /// Appends the JSON object.
+    pub fn write(&self, json: &mut Vec<u8>) {
+        self.store.lock().write(self.id, json);
+    }
+
+    /// The request target, its bytes as received.
+    pub fn url(&self) -> Vec<u8> {
+        let mut store = self.store.lock();
+        let (request, fields) = store.request(self.id);
+        let text: String = serde_json::from_slice(&request[..fields]).unwrap_or_default();
+        store.request = request;
+        text.chars().map(|c| c as u8).collect()
+    }
+}
+
+impl Clone for Request {
+    fn clone(&self) -> Request {
+        self.store.lock().texts[self.id as usize].holders += 1;
+        let (store, id) = (self.store.clone(), self.id);
+        Request { store, id }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.store.lock().drop_request(self.id);
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({})", self.id)
+    }
+}
+
+impl fmt::Debug for HeaderStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeaderStore")
+    }
+}
+
+struct Store {
+    max: usize,
+    units: Vec<Unit>,
+    /// The first unit that nobody uses.
+    free: u32,
+    /// Units in use.
+    used: usize,
+    /// Requests and fields. A request is its URL's length, its URL, and the numbers of its fields.
+    texts: Slab<Text>,
+    /// Fields by a hash of their bytes. Of two with the same hash one is not shared.
+    index: HashMap<u32, u32>,
+    /// Room for a request's text, and for a field's.
+    request: Vec<u8>,
+    field: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+struct Unit {
+    bytes: [u8; PAYLOAD],
+    next: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Text {
+    holders: u32,
+    first: u32,
+    length: u32,
+}
+
+/// Bytes of a number in a request's text.
+const NUMBER: usize = mem::size_of::<u32>();
+
+impl Store {
+    fn memory(&self) -> usize {
+        self.used * mem::size_of::<Unit>() + self.texts.len() * TEXT
+    }
+
+    fn keep(&mut self, parts: &[u8], ends: &[usize]) -> Option<u32> {
+        let mut request = mem::take(&mut self.request);
+        request.clear();
+        let mut start = *ends.first()?;
+        request.extend_from_slice(&(start as u32).to_le_bytes());
+        request.extend_from_slice(&parts[..start]);
+        let fields = request.len();
+        let mut id = None;
+        for end in &ends[1..] {
+            id = self.share(&parts[start..*end]);
+            let Some(id) = id else {
+                break;
+            };
+            request.extend_from_slice(&id.to_le_bytes());
+            start = *end;
+        }
+        if ends.len() == 1 || id.is_some() {
+            id = self.add(&request);
+        }
+        if id.is_none() {
+            self.drop_fields(&request[fields..]);
+        }
+        self.request = request;
+        id
+    }
+
+    /// The number of a field, as all who have it share it.
+    fn share(&mut self, field: &[u8]) -> Option<u32> {
+        let hash = self.hash(field);
+        let known = self.index.get(&hash).copied();
+        if let Some(id) = known
+            && self.is(id, field)
+        {
+            self.texts[id as usize].holders += 1;
+            return Some(id);
+        }
+        let id = self.add(field)?;
+        if known.is_none() {
+            self.index.insert(hash, id);
+        }
+        Some(id)
+    }
+
+    fn hash(&self, field: &[u8]) -> u32 {
+        self.index.hasher().hash_one(field) as u32
+    }
+
+    fn is(&self, id: u32, field: &[u8]) -> bool {
+        let text = self.texts[id as usize];
+        let mut at = text.first;
+        text.length as usize == field.len()
+            && field.chunks(PAYLOAD).all(|piece| {
+                let unit = &self.units[at as usize];
+                at = unit.next;
+                unit.bytes[..piece.len()] == *piece
+            })
+    }
+
+    /// Adds a text, if there is room for it.
+    fn add(&mut self, bytes: &[u8]) -> Option<u32> {
+        let more = bytes.len().div_ceil(PAYLOAD) * mem::size_of::<Unit>() + TEXT;
+        if self.memory() + more > self.max {
+            return None;
+        }
+        let mut first = END;
+        for piece in bytes.chunks(PAYLOAD).rev() {
+            let Some(at) = self.take() else {
+                self.give(first);
+                return None;
+            };
+            let unit = &mut self.units[at as usize];
+            unit.bytes[..piece.len()].copy_from_slice(piece);
+            unit.next = mem::replace(&mut first, at);
+        }
+        let text = Text {
+            holders: 1,
+            first,
+            length: bytes.len() as u32,
+        };
+        Some(self.texts.insert(text) as u32)
+    }
+
+    /// A unit that nobody uses; `None` when the system has no memory for one.
+    fn take(&mut self) -> Option<u32> {
+        let at = self.free;
+        if let Some(unit) = self.units.get(at as usize) {
+            self.free = unit.next;
+            self.used += 1;
+            return Some(at);
+        }
+        let length = self.units.len();
+        if length == self.units.capacity() {
+            let mapped = MAPPED / mem::size_of::<Unit>();
+            let more = match length {
+                0..FEW => length.max(64),
+                _ if length < mapped => mapped - length,
+                _ => length / 2,
+            };
+            let units = &mut self.units;
+            // Where address space is short, little by little.
+            units
+                .try_reserve_exact(more)
+                .or_else(|_| units.try_reserve(1))
+                .ok()?;
+        }
+        self.units.push(Unit {
+            bytes: [0; PAYLOAD],
+            next: END,
+        });
+        self.used += 1;
+        u32::try_from(length).ok()
+    }
+
+    /// Takes back a chain of units.
+    fn give(&mut self, first: u32) {
+        let mut at = first;
+        while let Some(unit) = self.units.get_mut(at as usize) {
+            let next = mem::replace(&mut unit.next, self.free);
+            self.free = mem::replace(&mut at, next);
+            self.used -= 1;
+        }
+    }
+
+    /// Appends a text's bytes.
+    fn read(&self, id: u32, into: &mut Vec<u8>) {
+        let text = self.texts[id as usize];
+        let (mut at, mut left) = (text.first, text.length as usize);
+        while let Some(unit) = self.units.get(at as usize) {
+            let length = left.min(PAYLOAD);
+            into.extend_from_slice(&unit.bytes[..length]);
+            left -= length;
+            at = unit.next;
+        }
+    }
+
+    /// A request's URL, the numbers of its fields behind it, and where these begin. The buffer is
+    /// to be put back.
+    fn request(&mut self, id: u32) -> (Vec<u8>, usize) {
+        let mut request = mem::take(&mut self.request);
+        request.clear();
+        self.read(id, &mut request);
+        let url = request.first_chunk().copied().unwrap_or_default();
+        request.drain(..NUMBER);
+        (request, u32::from_le_bytes(url) as usize)
+    }
+
+    fn write(&mut self, id: u32, json: &mut Vec<u8>) {
+        let (request, fields) = self.request(id);
+        json.extend_from_slice(b"{\"url\":");
+        json.extend_from_slice(&request[..fields]);
+        json.extend_from_slice(b",\"headers\":{");
+        for (at, field) in numbers(&request[fields..]).enumerate() {
+            if at > 0 {
+                json.push(b',');
+            }
+            self.read(field, json);
+        }
+        json.extend_from_slice(b"}}");
+        self.request = request;
+    }
+
+    /// Forgets one holder of a text; whether it was the last.
+    fn release(&mut self, id: u32) -> bool {
+        let text = &mut self.texts[id as usize];
+        text.holders -= 1;
+        text.holders == 0
+    }
+
+    fn drop_request(&mut self, id: u32) {
+        if !self.release(id) {
+            return;
+        }
+        let (request, fields) = self.request(id);
+        self.drop_fields(&request[fields..]);
+        self.request = request;
+        self.remove(id);
+    }
+
+    fn drop_fields(&mut self, fields: &[u8]) {
+        for id in numbers(fields) {
+            if !self.release(id) {
+                continue;
+            }
+            let mut field = mem::take(&mut self.field);
+            field.clear();
+            self.read(id, &mut field);
+            let hash = self.hash(&field);
+            self.field = field;
+            if self.index.get(&hash) == Some(&id) {
+                self.index.remove(&hash);
+            }
+            self.remove(id);
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        let text = self.texts.remove(id as usize);
+        self.give(text.first);
+    }
+
+    /// Moves those who stay into memory of their size.
+    fn shrink_to_fit(&mut self) {
+        if self.used > self.units.len() / 2 {
+            return;
+        }
+        let mut units = Vec::with_capacity(self.used);
+        for (_, text) in &mut self.texts {
+            let mut at = mem::replace(&mut text.first, END);
+            if at != END {
+                text.first = units.len() as u32;
+            }
+            while let Some(unit) = self.units.get(at as usize) {
+                at = unit.next;
+                let next = if at == END {
+                    END
+                } else {
+                    units.len() as u32 + 1
+                };
+                units.push(Unit { next, ..*unit });
+            }
+        }
+        (self.units, self.free) = (units, END);
+        self.texts.shrink_to_fit();
+        self.index.shrink_to_fit();
+        (self.request, self.field) = (Vec::new(), Vec::new());
+    }
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    let (numbers, _) = bytes.as_chunks::<NUMBER>();
+    numbers.iter().map(|number| u32::from_le_bytes(*number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(store: &HeaderStore, parts: &[&str]) -> Option<Request> {
+        let mut ends = Vec::new();
+        let mut all = String::new();
+        for part in parts {
+            all.push_str(part);
+            ends.push(all.len());
+        }
+        store.keep(all.as_bytes(), &ends)
+    }
+
+    fn text(request: &Request) -> String {
+        String::from_utf8(request.json()).expect("text")
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let store = HeaderStore::new(1 << 20);
+        for length in (0..100).chain([1000, 30_000]) {
+            let field = format!("\"a\":\"{}\"", "x".repeat(length));
+            let request = keep(&store, &["\"/u\"", &field, "\"b\":\"\""]).expect("room");
+            let expected = format!("{{\"url\":\"/u\",\"headers\":{{{field},\"b\":\"\"}}}}");
+            assert_eq!(text(&request), expected);
+            assert_eq!(request.url(), b"/u");
+        }
+        let bare = keep(&store, &["\"/\""]).expect("room");
+        assert_eq!(text(&bare), "{\"url\":\"/\",\"headers\":{}}");
+        drop(bare);
+        assert_eq!(store.memory(), 0);
+    }
+
+    #[test]
+    fn a_field_that_many_have_is_kept_once() {
+        let store = HeaderStore::new(1 << 20);
+        let common = format!("\"a\":\"{}\"", "x".repeat(1000));
+        let one = keep(&store, &["\"/1\"", &common]).expect("room");
+        let before = store.memory();
+        let others: Vec<Request> = (0..100)
+            .map(|_| keep(&store, &["\"/2\"", &common]).expect("room"))
+            .collect();
+        assert!(store.memory() - before < 100 * 200);
+        drop(one);
+        assert!(text(&others[50]).contains(&common));
+        let copy = others[50].clone();
+        drop(others);
+        assert!(text(&copy).contains(&common));
+        drop(copy);
+        assert_eq!(store.memory(), 0);
+    }
+
+    #[test]
+    fn beyond_the_limit_nothing_is_kept_and_nothing_lost() {
+        let store = HeaderStore::new(10_000);
+        let unique = |n: usize| format!("\"n\":\"{}\"", format!("{n:04}").repeat(200));
+        let mut kept = Vec::new();
+        for n in 0.. {
+            match keep(&store, &["\"/\"", "\"a\":\"b\"", &unique(n)]) {
+                Some(request) => kept.push(request),
+                None => break,
+            }
+        }
+        assert!((8..12).contains(&kept.len()), "{}", kept.len());
+        let memory = store.memory();
+        assert!(memory <= 10_000);
+        for n in 100..200 {
+            assert!(keep(&store, &["\"/\"", "\"c\":\"d\"", &unique(n)]).is_none());
+        }
+        assert_eq!(store.memory(), memory, "a part of what was refused is held");
+        for (n, request) in kept.iter().enumerate() {
+            assert!(text(request).contains(&unique(n)));
+        }
+        kept.pop();
+        assert!(keep(&store, &["\"/\"", "\"a\":\"b\"", &unique(5000)]).is_some());
+    }
+
+    #[test]
+    fn two_fields_with_one_hash_are_told_apart() {
+        let store = HeaderStore::new(1 << 20);
+        let one = keep(&store, &["\"/\"", "\"a\":\"1\""]).expect("room");
+        {
+            let mut inner = store.lock();
+            let id = *inner.index.values().next().expect("a field");
+            let hash = inner.hash(b"\"a\":\"2\"");
+            inner.index.insert(hash, id);
+        }
+        let other = keep(&store, &["\"/\"", "\"a\":\"2\""]).expect("room");
+        assert!(text(&one).contains("\"1\"") && text(&other).contains("\"2\""));
+        drop((one, other));
+        assert_eq!(store.memory(), 0);
+    }
+
+    #[test]
+    fn a_crowd_that_has_left_leaves_its_memory() {
+        let store = HeaderStore::new(64 << 20);
+        let field = |n: usize| format!("\"n\":\"{}\"", n.to_string().repeat(500));
+        let mut crowd: Vec<Request> = (1000..3000)
+            .map(|n| keep(&store, &["\"/\"", "\"a\":\"b\"", &field(n)]).expect("room"))
+            .collect();
+        assert!(store.lock().units.capacity() * mem::size_of::<Unit>() >= MAPPED);
+        let stay: Vec<Request> = [1999, 700, 3].map(|at| crowd.swap_remove(at)).into();
+        let texts: Vec<String> = stay.iter().map(text).collect();
+        drop(crowd);
+        store.shrink_to_fit();
+        {
+            let inner = store.lock();
+            assert_eq!(inner.units.capacity(), inner.used);
+            assert!(inner.used < 3 * 100);
+        }
+        assert_eq!(stay.iter().map(text).collect::<Vec<_>>(), texts);
+        let more = keep(&store, &["\"/\"", "\"a\":\"b\"", &field(5)]).expect("room");
+        assert!(text(&more).contains(&field(5)));
+        drop((stay, more));
+        store.shrink_to_fit();
+        assert_eq!(store.lock().units.capacity(), 0);
+    }
+
+    /// Random requests come and go; the twin keeps their texts whole.
+    #[test]
+    fn the_store_agrees_with_plain_strings() {
+        let mut seed = 7_u64;
+        let mut next = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let store = HeaderStore::new(20_000);
+        let mut kept: Vec<(Request, String)> = Vec::new();
+        let mut refused = 0;
+        for _ in 0..5000 {
+            match next(8) {
+                0..=3 => {
+                    let fields: Vec<String> = (0..next(6))
+                        .map(|_| format!("\"{}\":\"{}\"", next(5), "y".repeat(next(120) as usize)))
+                        .collect();
+                    let url = format!("\"/{}\"", next(1000));
+                    let parts: Vec<&str> =
+                        [&url].into_iter().chain(&fields).map(|s| &**s).collect();
+                    let whole = format!("{{\"url\":{url},\"headers\":{{{}}}}}", fields.join(","));
+                    match keep(&store, &parts) {
+                        Some(request) => kept.push((request, whole)),
+                        None => refused += 1,
+                    }
+                }
+                4 if !kept.is_empty() => {
+                    let (request, whole) = &kept[next(kept.len() as u64) as usize];
+                    let copy = (request.clone(), whole.clone());
+                    kept.push(copy);
+                }
+                5..=6 if !kept.is_empty() => {
+                    kept.swap_remove(next(kept.len() as u64) as usize);
+                }
+                _ => store.shrink_to_fit(),
+            }
+            if let Some((request, whole)) = kept.last() {
+                assert_eq!(text(request), *whole);
+            }
+        }
+        assert!(refused > 0);
+        for (request, whole) in kept.drain(..) {
+            assert_eq!(text(&request), whole);
+        }
+        assert_eq!(store.memory(), 0);
+        assert!(store.lock().index.is_empty());
+    }
+}
