@@ -18,8 +18,6 @@ mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use http::Uri;
@@ -62,7 +60,6 @@ pub struct Workers {
     connects: Arc<Lane>,
     disconnects: Arc<Lane>,
     shared: Arc<Shared>,
-    results: Receiver<CallbackResult>,
 }
 
 impl Workers {
@@ -85,7 +82,6 @@ impl Workers {
         wake: Box<dyn Fn() + Send + Sync>,
         lookup: Lookup,
     ) -> Workers {
-        let (sender, results) = mpsc::channel();
         let lane = |workers, queue| {
             Arc::new(Lane::new(Limits {
                 workers,
@@ -99,18 +95,13 @@ impl Workers {
             shared: Arc::new(Shared {
                 lookup: Arc::new(lookup),
                 connector: Arc::new(Inner::default()),
-                outbox: Outbox {
-                    sender,
-                    woken: AtomicBool::new(false),
-                    wake,
-                },
+                outbox: Outbox::new(wake),
                 settings,
                 epoch,
                 agents: Agents::default(),
                 #[cfg(test)]
                 hook: std::sync::OnceLock::new(),
             }),
-            results,
         }
     }
 
@@ -155,12 +146,7 @@ impl Workers {
     /// The next result, if one is there. The loop must call this until it says `None`: only then
     /// does the next result wake it again.
     pub fn try_result(&self) -> Option<CallbackResult> {
-        self.results.try_recv().ok().or_else(|| {
-            // A result that was sent before this line saw the old mark and woke nobody; one that
-            // is sent after it wakes. So look once more in between.
-            self.shared.outbox.woken.swap(false, Ordering::AcqRel);
-            self.results.try_recv().ok()
-        })
+        self.shared.outbox.take()
     }
 
     /// For the process' exit: takes no more jobs, gives the queued ones back as

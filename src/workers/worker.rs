@@ -1,8 +1,7 @@
 //! What one worker does with a job, and what all workers share.
 
+use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -162,15 +161,35 @@ impl Agents {
     }
 }
 
-/// The way of the results to the event loop.
+/// The channel of the results to the event loop. As many wait as jobs were submitted, which the
+/// lanes bound.
 pub(super) struct Outbox {
-    pub(super) sender: Sender<CallbackResult>,
-    /// A wake is out that the loop has not answered by draining.
-    pub(super) woken: AtomicBool,
-    pub(super) wake: Box<dyn Fn() + Send + Sync>,
+    state: Mutex<Posted>,
+    wake: Box<dyn Fn() + Send + Sync>,
 }
 
+#[derive(Default)]
+struct Posted {
+    results: VecDeque<CallbackResult>,
+    /// A wake is out that the loop has not answered by taking all.
+    woken: bool,
+}
+
+/// Results for which an empty channel keeps memory.
+const KEPT: usize = 256;
+
 impl Outbox {
+    pub(super) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Outbox {
+        Outbox {
+            state: Mutex::default(),
+            wake,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Posted> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn post(&self, job: Job, outcome: Outcome) {
         let result = CallbackResult {
             id: job.id,
@@ -178,10 +197,25 @@ impl Outbox {
             action: job.action,
             outcome,
         };
-        // Send first, then wake: the other way round the loop could look too early and sleep on.
-        // Without a receiver the loop is gone, and nobody waits.
-        if self.sender.send(result).is_ok() && !self.woken.swap(true, Ordering::AcqRel) {
+        let mut posted = self.lock();
+        posted.results.push_back(result);
+        let was_woken = std::mem::replace(&mut posted.woken, true);
+        drop(posted);
+        if !was_woken {
             (self.wake)();
         }
+    }
+
+    /// The next result; only when there is none does the next one wake the loop.
+    pub(super) fn take(&self) -> Option<CallbackResult> {
+        let mut posted = self.lock();
+        let result = posted.results.pop_front();
+        if result.is_none() {
+            posted.woken = false;
+            if posted.results.capacity() > KEPT {
+                posted.results = VecDeque::new();
+            }
+        }
+        result
     }
 }
