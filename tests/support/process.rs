@@ -133,8 +133,14 @@ fn rest(pipe: &mut impl Read) -> String {
 
 /// Waits for what only asking the kernel again and again can tell.
 #[track_caller]
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    eventually_within(what, PATIENCE, is_so);
+}
+
+/// The same, for as long as it may take.
+#[track_caller]
+pub fn eventually_within(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + patience;
     while !is_so() {
         assert!(Instant::now() < end, "{what} did not come");
         thread::sleep(Duration::from_millis(5));
