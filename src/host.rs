@@ -1,6 +1,7 @@
 //! What the machine allows, and threads.
 
 use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use rlimit::Resource;
@@ -31,6 +32,42 @@ pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Re
         .stack_size(stack)
         .spawn(work)
         .map(drop)
+}
+
+/// Sizes of small pieces, from [`SMALLEST`] on in steps of [`STEP`] bytes, that glibc keeps in a
+/// cache of each thread when they are freed, and how many of each.
+const SIZES: usize = 64;
+const EACH: usize = 7;
+const SMALLEST: usize = 24;
+const STEP: usize = 16;
+
+/// Lets the C library give the free end of its heap back to the system.
+///
+/// What a thread has freed in small pieces stays in its cache, and a piece there keeps all that is
+/// free below it. So this thread's cache is emptied by allocating what it holds, and the pieces are
+/// freed by a thread that ends, with which its cache ends as well.
+///
+/// # Errors
+/// As of [`spawn`], with the same bytes of stack.
+pub fn trim_heap(stack: usize) -> io::Result<()> {
+    let desk = Arc::new((Mutex::new(None), Condvar::new()));
+    let theirs = Arc::clone(&desk);
+    // Before the cache is emptied: what starting a thread frees would fill it anew.
+    let free = move || {
+        let (pieces, filled) = &*theirs;
+        let pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let pieces = filled.wait_while(pieces, |pieces| pieces.is_none());
+        drop(pieces.map(|mut pieces| pieces.take()));
+    };
+    spawn("trim", stack, Box::new(free))?;
+    let mut pieces: Vec<Vec<u8>> = Vec::with_capacity(SIZES * EACH);
+    for size in 0..SIZES * EACH {
+        pieces.push(Vec::with_capacity(SMALLEST + size / EACH * STEP));
+    }
+    let (slot, filled) = &*desk;
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(pieces);
+    filled.notify_one();
+    Ok(())
 }
 
 #[cfg(test)]

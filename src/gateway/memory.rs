@@ -6,11 +6,14 @@
 
 use std::time::Duration;
 
-use super::Gateway;
+use super::{Effect, Gateway};
 use crate::time::Time;
 
 /// Fewer slots than this are never worth the trouble.
 const FEW: usize = 1024;
+
+/// Fewer bytes than this are never worth it either.
+const FEW_BYTES: usize = 1024 * 1024;
 
 /// From the crowd's leaving to the giving back: most of its callbacks have ended by then.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -21,6 +24,8 @@ pub(super) struct Thrift {
     due: Option<Time>,
     /// Connections that were left the last time, which may have kept their slots from going.
     left: Option<usize>,
+    /// The most bytes that were held since the last time.
+    most_held: usize,
 }
 
 impl Thrift {
@@ -33,8 +38,14 @@ impl<S> Gateway<S> {
     /// Gives back what a crowd has left behind, once it is time to.
     pub(super) fn economize(&mut self, now: Time) {
         let (slots, used) = (self.conns.capacity(), self.conns.len());
+        if used >= slots / 8 {
+            self.thrift.left = None;
+        }
         let has_left = slots > FEW && used < slots / 8 && self.thrift.left != Some(used);
-        if !has_left {
+        let held = self.held.outbound + self.held.inbound;
+        self.thrift.most_held = self.thrift.most_held.max(held);
+        let is_written = self.thrift.most_held > FEW_BYTES && held < self.thrift.most_held / 8;
+        if !has_left && !is_written {
             self.thrift.due = None;
             return;
         }
@@ -47,7 +58,7 @@ impl<S> Gateway<S> {
             // Its callbacks are still under way, and they are the most of it.
             return;
         }
-        self.thrift.left = Some(used);
+        (self.thrift.left, self.thrift.most_held) = (Some(used), held);
         self.streams.shrink_to_fit();
         self.owed.shrink_to_fit();
         self.fields.shrink_to_fit();
@@ -59,6 +70,7 @@ impl<S> Gateway<S> {
         self.unserved.shrink_to_fit();
         self.conns.shrink_to_fit();
         self.wheel.shrink_to(self.conns.capacity());
+        self.effects.push_back(Effect::TrimHeap);
     }
 }
 
@@ -68,13 +80,57 @@ mod tests {
     use super::*;
     use crate::config::Limits;
 
-    #[test]
-    fn a_crowd_that_has_left_costs_nothing() {
-        let mut gateway: Gateway<()> = Gateway::new(Settings {
+    fn gateway() -> Gateway<()> {
+        Gateway::new(Settings {
             is_configured: true,
             heartbeat: Duration::from_secs(15),
             limits: Limits::default(),
-        });
+        })
+    }
+
+    #[test]
+    fn the_second_crowd_costs_nothing_either() {
+        let mut gateway = gateway();
+        let mut now = Time(0);
+        for _ in 0..2 {
+            let crowd: Vec<_> = (0..2 * FEW)
+                .map(|_| gateway.accept((), Scope::Whole, now))
+                .collect();
+            gateway.tick(now);
+            for id in crowd {
+                gateway.broken(id, Broken::Reset, now);
+            }
+            gateway.reap();
+            gateway.tick(now);
+            now = now + PATIENCE;
+            gateway.tick(now);
+            assert_eq!(gateway.conns.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn warm_buffers_do_not_outlive_what_was_held() {
+        let mut gateway = gateway();
+        let id = gateway.accept((), Scope::Whole, Time(0));
+        let head = b"POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n";
+        gateway.bytes(id, head, Time(0));
+        for _ in 0..100 {
+            gateway.bytes(id, &[b' '; 16_000], Time(0));
+        }
+        gateway.tick(Time(0));
+        assert_eq!(gateway.thrift.deadline(), None);
+        gateway.spares.give(Vec::with_capacity(60_000));
+        gateway.broken(id, Broken::Reset, Time(0));
+        gateway.reap();
+        gateway.tick(Time(0));
+        gateway.tick(Time(0) + PATIENCE);
+        assert_eq!(gateway.spares.take().capacity(), 0);
+        assert_eq!(gateway.thrift.deadline(), None);
+    }
+
+    #[test]
+    fn a_crowd_that_has_left_costs_nothing() {
+        let mut gateway = gateway();
         let mut crowd = Vec::new();
         for _ in 0..10 * FEW {
             let id = gateway.accept((), Scope::Whole, Time(0));

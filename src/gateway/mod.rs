@@ -72,6 +72,8 @@ pub enum Effect {
     Abort(ConnId),
     /// Make this callback; its [`CallbackResult`] is owed, exactly one.
     Call(Job),
+    /// A crowd has left, and the core has freed what it needed: give the memory back to the system.
+    TrimHeap,
     /// Take this connect callback back if it is not begun, and if so call [`Gateway::withdrawn`];
     /// otherwise its result stays owed.
     Withdraw(JobId),

@@ -18,6 +18,10 @@ const STACK: usize = 64 * 1024;
 /// Pause before the next attempt on an output that cannot take more now. It is not polled: whether
 /// it blocks is a flag that other processes may share and change.
 const RETRY: Duration = Duration::from_millis(10);
+/// Bytes of memory that the first line of a batch takes. Smaller pieces, on which it would grow,
+/// stay in the cache of the writer's thread, and keep free what lies below them in the heap.
+const FIRST: usize = 4096;
+
 /// Bytes of the written batch's memory that are kept for the next one.
 const KEPT: usize = 64 * 1024;
 
@@ -107,6 +111,9 @@ impl Pipe {
         if state.dropped > 0 || state.lines.len() + line.len() > self.tuning.capacity {
             state.dropped += 1;
         } else {
+            if state.lines.capacity() == 0 {
+                state.lines.reserve(FIRST);
+            }
             state.lines.extend_from_slice(line);
         }
         let wake = match state.writer {

@@ -22,9 +22,10 @@ use signal_hook_mio::v1_0::Signals;
 use crate::callback::{CallbackResult, Job, Outcome};
 use crate::config::Config;
 use crate::gateway::{ConnId, Effect, Gateway, Settings};
+use crate::host;
 use crate::net::{self, Transfer};
 use crate::time::Time;
-use crate::workers::Workers;
+use crate::workers::{self, Workers};
 
 use accept::Listener;
 pub use start::StartError;
@@ -367,6 +368,10 @@ impl Server {
                     }
                 }
                 Effect::Call(job) => self.call(job, now),
+                Effect::TrimHeap => {
+                    // Memory that stays is no fault.
+                    let _ = host::trim_heap(workers::STACK);
+                }
                 Effect::Withdraw(job) => {
                     if self
                         .workers

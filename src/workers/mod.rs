@@ -30,7 +30,7 @@ use crate::callback::{Action, CallbackResult, Job, JobId, Outcome};
 use crate::host;
 
 /// Bytes of stack per worker.
-const STACK: usize = if cfg!(feature = "tls") {
+pub(crate) const STACK: usize = if cfg!(feature = "tls") {
     512 * 1024
 } else {
     256 * 1024

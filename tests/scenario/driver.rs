@@ -240,6 +240,7 @@ impl Script {
     fn settle(&mut self) {
         while let Some(effect) = self.gw.effect() {
             match effect {
+                Effect::TrimHeap => {}
                 Effect::Flush(id) => self.flush(id),
                 Effect::Read(id) => self.done.push(Did::Read(id)),
                 Effect::Fin(id) => {

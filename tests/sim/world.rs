@@ -146,6 +146,7 @@ impl<C: Choices> World<C> {
                     let at = self.peer_of(id);
                     self.peers[at].is_aborted = true;
                 }
+                Effect::TrimHeap => {}
                 Effect::Call(job) => self.call(job),
                 Effect::Withdraw(job) => self.withdraw(job),
             }
