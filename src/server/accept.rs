@@ -1,13 +1,14 @@
 //! Accepting: a budget a turn, and rests that do not spin when the house is full or descriptors
 //! run out.
 
+use std::io;
 use std::time::Duration;
 
 use log::warn;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Token};
 
-use super::{Server, Socket};
+use super::{LISTENER, Server, Socket};
 use crate::gateway::{Broken, Scope};
 use crate::net::{self, AcceptError};
 use crate::time::Time;
@@ -67,6 +68,9 @@ impl Server {
                 Ok(stream) => {
                     self.is_exhausted = false;
                     self.take_in(stream, scope, now);
+                    if !self.gateway.has_place(scope) && self.ask_again(listener).is_ok() {
+                        return;
+                    }
                 }
                 Err(AcceptError::Drained) => {
                     self.listeners[listener].is_unfinished = false;
@@ -82,6 +86,17 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Has readiness announced anew if somebody waits: whoever is closed for a newcomer shall not be
+    /// closed for nobody.
+    fn ask_again(&mut self, listener: usize) -> io::Result<()> {
+        let it = &mut self.listeners[listener];
+        let token = Token(LISTENER - listener);
+        let registry = self.poll.registry();
+        registry.reregister(&mut it.socket, token, Interest::READABLE)?;
+        it.is_unfinished = false;
+        Ok(())
     }
 
     /// One registration for both directions and for life: nothing is re-armed for an event.
