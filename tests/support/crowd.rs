@@ -128,7 +128,7 @@ pub fn watched<R>(pid: u32, act: impl FnOnce() -> R) -> (R, usize) {
 }
 
 /// Ends the watch, also when what was watched has panicked.
-struct Over<'f>(&'f AtomicBool);
+pub struct Over<'f>(pub &'f AtomicBool);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {

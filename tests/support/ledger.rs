@@ -63,6 +63,13 @@ impl Ledger {
             .look(|book| book.accounts.values().filter(|a| a.accepted).count())
     }
 
+    /// Tokens answered 2xx whose disconnect has not come.
+    pub fn open(&self) -> usize {
+        let is_open = |a: &&Account| a.accepted && a.disconnects.is_empty();
+        self.book
+            .look(|book| book.accounts.values().filter(is_open).count())
+    }
+
     /// The reasons that were given for a token.
     pub fn reasons(&self, token: &str) -> Vec<String> {
         self.book.look(|book| {
