@@ -145,18 +145,21 @@ impl Rate {
         self.suppressed += 1;
         false
     }
+
+    /// Tells how many lines were left out since, once their second is over.
+    fn tell(&mut self, limit: Limit, now: Time) {
+        if self.suppressed > 0 && now.since(self.since) >= WINDOW {
+            let suppressed = std::mem::take(&mut self.suppressed);
+            warn!("limit reached limit={} more={suppressed}", limit.name());
+        }
+    }
 }
 
 impl Journal {
-    /// Tells how many lines were left out since, once their second is over.
+    /// Tells of each limit how many lines were left out, once their second is over.
     pub(super) fn tick(&mut self, now: Time) {
-        for (at, rate) in self.rates.iter_mut().enumerate() {
-            if rate.suppressed > 0 && now.since(rate.since) >= WINDOW {
-                let suppressed = std::mem::take(&mut rate.suppressed);
-                if let Some(limit) = ALL_LIMITS.get(at) {
-                    warn!("limit reached limit={} more={suppressed}", limit.name());
-                }
-            }
+        for (rate, limit) in self.rates.iter_mut().zip(ALL_LIMITS) {
+            rate.tell(limit, now);
         }
     }
 
@@ -174,7 +177,10 @@ impl Journal {
             Limit::RefusedSends | Limit::UnknownTokens | Limit::Unconfigured => MISTAKES,
             _ => 0,
         };
-        self.rates[limit as usize].admits(more, now)
+        let rate = &mut self.rates[limit as usize];
+        // A flood that goes on leaves no moment between its lines.
+        rate.tell(limit, now);
+        rate.admits(more, now)
     }
 
     /// A limit was reached by something other than an open stream.
