@@ -1,14 +1,18 @@
 //! What strangers make the log say (contract, sections 6 and 9): a few lines a second, however much
 //! they send, and a count of the others that is exact.
 
+#[path = "support/crowd.rs"]
+mod crowd;
 #[path = "support/process.rs"]
 mod process;
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use crowd::Over;
 use process::eventually;
 use support::{Backend, Builder, Client, Gateway, send_request};
 
@@ -121,6 +125,29 @@ fn streams_that_nobody_can_decide_on() {
     let request = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
     let of = "CALLBACK_URL is not set url=/";
     assert_flood_is_few_lines(Gateway::builder(), request, 503, of, "CALLBACK_URL");
+}
+
+/// Not only when the flood is over, as it may last for days.
+#[test]
+fn the_count_is_told_while_the_flood_goes_on() {
+    let gateway = Gateway::builder().start();
+    let client = gateway.connect();
+    let is_told = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let many = send_request("{}").repeat(1000);
+            while !is_told.load(Ordering::Acquire) {
+                client.stream().write_all(many.as_bytes()).expect("a write");
+            }
+            client.shutdown_write();
+        });
+        scope.spawn(|| {
+            let mut room = [0; 64 * 1024];
+            while client.stream().read(&mut room).expect("answers") > 0 {}
+        });
+        let _told = Over(&is_told);
+        gateway.wait_log_all(&["[WARN]", "limit=refused_sends more="]);
+    });
 }
 
 /// A crowd that comes at once is told of one by one up to a thousand lines: two for each.
