@@ -80,11 +80,15 @@ fn a_stale_connection_is_no_reason_to_go_on_trying() {
     client.get("/head");
     let connect = backend.next_connect_of("/head");
     assert_eq!(connect.connection, 2);
+    connect.note_accepted();
     connect.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{");
+    let token = connect.token();
     connect.close();
     assert_error(&client.read_response(), 503, "BACKEND_UNAVAILABLE");
+    // That word was a stream, which is over; the disconnect has a connection of its own.
+    backend.next_disconnect_of(&token).answer(200, "");
     backend.assert_idle();
-    assert_eq!(backend.connections(), 3);
+    assert_eq!(backend.connections(), 4);
 }
 
 #[test]
