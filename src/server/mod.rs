@@ -37,9 +37,8 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// Readiness events of one turn.
 const EVENTS: usize = 512;
-/// Reads of one connection in one turn: a single-threaded server must let the others speak.
-const READ_BUDGET: usize = 4;
-/// Bytes of one read.
+/// Bytes of one read, and of one connection before those behind it are looked at: whoever comes now
+/// waits for so much of each.
 const READ_BYTES: usize = 16 * 1024;
 /// Bytes read in one turn, of all connections: some ten milliseconds of the smallest requests.
 const TURN_BYTES: usize = 256 * 1024;
@@ -266,7 +265,8 @@ impl Server {
     /// Reads what there is, at most a budget. A read that does not fill the buffer has emptied the
     /// socket, unless the peer's FIN waits behind the bytes: no further edge announces that one.
     fn read_some(&mut self, id: ConnId, is_ending: bool, now: Time) {
-        for _ in 0..READ_BUDGET {
+        let mut read = 0;
+        while read < READ_BYTES {
             if !self.gateway.wants_input(id) {
                 return;
             }
@@ -279,6 +279,7 @@ impl Server {
                     return self.settle(now);
                 }
                 Transfer::Bytes(n) => {
+                    read += n;
                     self.turn_left = self.turn_left.saturating_sub(n);
                     self.gateway.bytes(id, &self.scratch[..n], now);
                     self.settle(now);
