@@ -7,12 +7,14 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
-use process::Process;
+use process::{Process, eventually};
 use serde_json::json;
-use support::{Backend, Client, Gateway, OK, PATIENCE, assert_ok, open_stream, send_request};
+use support::send_request;
+use support::{Backend, Client, Gateway, OK, PATIENCE, assert_ok, assert_served, open_stream};
 
 const DEBUG: [(&str, &str); 1] = [("LOG_LEVEL", "debug")];
 
@@ -194,6 +196,41 @@ fn a_full_disk_hurts_nobody() {
     gateway.signal("TERM");
     assert!(gateway.wait_exit().success());
     assert!(gateway.rest_of_stdout().contains("[INFO] exit"));
+}
+
+/// A log on a disk with a quota, until somebody makes room: what did not fit is lost, and told of
+/// when there is room.
+#[test]
+fn a_log_file_that_may_not_grow_hurts_nobody() {
+    const BLOCK: u64 = 512;
+    let backend = Backend::accepting();
+    let port = backend.address().port();
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("log-{port}"));
+    // What an earlier run with the same port has left behind.
+    let _ = fs::remove_file(&log);
+    let script = format!("ulimit -f 1; exec \"$0\" >> '{}'", log.display());
+    let mut gateway = Process::start_apart(&script, &backend, &DEBUG);
+    let (mut stream, token) = gateway.open_stream(&backend, "/s");
+    burst(gateway.port(), &token, 500);
+    for _ in 0..500 {
+        stream.next_event();
+    }
+    assert_served(&mut gateway.connect());
+    let length = || fs::metadata(&log).expect("the log").len();
+    eventually("a full log", || length() == BLOCK);
+    let other = gateway.open_stream(&backend, "/other");
+    assert_eq!(length(), BLOCK);
+    let room = fs::File::options().write(true).open(&log);
+    room.and_then(|log| log.set_len(0)).expect("room");
+    drop(other);
+    eventually("the count of what is lost", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("dropped="))
+    });
+    drop(stream);
+    backend.assert_balanced();
+    gateway.signal("TERM");
+    assert!(gateway.wait_exit().success());
+    fs::remove_file(&log).expect("the log");
 }
 
 /// `syscw` counts calls of write(2) by the process, on which sockets do not count.

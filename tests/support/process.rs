@@ -27,6 +27,22 @@ impl Process {
     /// Starts `sh -c SCRIPT`, where `exec "$0"` becomes the gateway, and waits until it listens.
     /// Only the levels info and debug tell when that is.
     pub fn start(script: &str, backend: &Backend, settings: &[(&str, &str)]) -> Process {
+        let mut process = Process::spawn(script, backend, settings);
+        let first = read_line(process.stdout.as_mut().expect("a pipe"));
+        assert!(first.starts_with("[INFO] start "), "{first}");
+        process
+    }
+
+    /// The same where standard output is the script's affair.
+    pub fn start_apart(script: &str, backend: &Backend, settings: &[(&str, &str)]) -> Process {
+        let process = Process::spawn(script, backend, settings);
+        eventually("a listener", || {
+            TcpStream::connect(("127.0.0.1", process.port())).is_ok()
+        });
+        process
+    }
+
+    fn spawn(script: &str, backend: &Backend, settings: &[(&str, &str)]) -> Process {
         let port = Port::reserve();
         let mut child = Command::new("sh")
             .args([OsStr::new("-c"), OsStr::new(script)])
@@ -41,15 +57,12 @@ impl Process {
             .spawn()
             .expect("a shell");
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let mut process = Process {
+        Process {
             child,
             port,
             stdout,
             stderr,
-        };
-        let first = read_line(process.stdout.as_mut().expect("a pipe"));
-        assert!(first.starts_with("[INFO] start "), "{first}");
-        process
+        }
     }
 
     pub fn port(&self) -> u16 {
