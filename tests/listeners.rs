@@ -258,6 +258,44 @@ fn every_setting_refuses_what_it_cannot_be() {
     }
 }
 
+/// Each pair that cannot be honoured whole is one warning that names both settings; what is allowed,
+/// and by default, is none.
+#[test]
+fn settings_that_do_not_fit_each_other_are_warned_of_once() {
+    let (stall, peer) = ("STALL_TIMEOUT_SECONDS", "PEER_TIMEOUT_SECONDS");
+    let (body, inbound) = ("MAX_BODY_BYTES", "MAX_INBOUND_BYTES");
+    let table = [
+        (stall, "30", peer, "30", 0),
+        (stall, "31", peer, "30", 1),
+        (stall, "31", peer, "", 1),
+        (stall, "", peer, "29", 1),
+        (stall, "31", peer, "31", 0),
+        (body, "33554432", inbound, "", 0),
+        (body, "33554433", inbound, "", 1),
+    ];
+    for (one, value, other, its, warnings) in table {
+        let builder = Gateway::builder().env(one, value).env(other, its);
+        let mut gateway = builder.start();
+        gateway.signal("TERM");
+        assert!(gateway.wait_exit().success());
+        let lines = gateway.lines();
+        let warned: Vec<&str> = lines
+            .iter()
+            .filter(|line| line.is_error)
+            .map(|line| line.text.as_str())
+            .collect();
+        assert_eq!(
+            warned.len(),
+            warnings,
+            "{one}={value} {other}={its}: {warned:?}"
+        );
+        for line in warned {
+            assert!(line.starts_with("[WARN] "), "{line}");
+            assert!(line.contains(one) && line.contains(other), "{line}");
+        }
+    }
+}
+
 #[test]
 fn help_lists_every_setting_with_its_default() {
     let output = program(&[("PORT", "nonsense")], &["--help"]).output();
