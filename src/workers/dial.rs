@@ -10,6 +10,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 
 use super::front::{Front, front};
 use super::resolver::Lookup;
+use super::socket::Socket;
 
 /// How long a read takes that only looks for what is there already. The system cannot wait for less.
 const GLANCE: std::time::Duration = std::time::Duration::from_millis(1);
@@ -63,12 +64,24 @@ impl Watch {
 }
 
 /// What makes the connections themselves, one for all workers. With TLS it keeps one configuration
-/// and one session cache.
-#[cfg(feature = "tls")]
-pub(super) type Inner = ureq::unversioned::transport::DefaultConnector;
-/// What makes the connections themselves. There is no proxy, and no other way than TCP.
-#[cfg(not(feature = "tls"))]
-pub(super) type Inner = ureq::unversioned::transport::TcpConnector;
+/// and one session cache. There is no proxy.
+#[derive(Default)]
+pub(super) struct Inner {
+    #[cfg(feature = "tls")]
+    tls: ureq::unversioned::transport::RustlsConnector,
+}
+
+impl Inner {
+    fn connect(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, Error> {
+        let socket = Socket::connect(details)?;
+        #[cfg(feature = "tls")]
+        if details.needs_tls() {
+            let made = self.tls.connect(details, Some(socket))?;
+            return Ok(Box::new(made.ok_or(Error::ConnectionFailed)?));
+        }
+        Ok(Box::new(socket))
+    }
+}
 
 /// Makes connections: finds the addresses, notes that it was called, and wraps the connection so
 /// that it reports to a [`Watch`].
@@ -104,9 +117,8 @@ impl Connector for Dial {
             run_connector: Arc::clone(&details.run_connector),
             register_shutdown: Arc::clone(&details.register_shutdown),
         };
-        let made = self.inner.connect(&details, None::<()>)?;
-        Ok(made.map(|inner| Watched {
-            inner: Box::new(inner),
+        Ok(Some(Watched {
+            inner: self.inner.connect(&details)?,
             watch: Arc::clone(&self.watch),
             head: Vec::new(),
             resting: false,

@@ -12,6 +12,7 @@ mod failure;
 mod front;
 mod lane;
 mod resolver;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -283,6 +283,6 @@ pub(super) fn until(what: impl Fn() -> bool) {
 /// A request for `url` without header fields.
 pub(super) fn request_of(url: &str) -> Request {
     let url = format!("\"{url}\"");
-    let store = HeaderStore::new(1 << 20);
+    let store = HeaderStore::new(1 << 26);
     store.keep(url.as_bytes(), &[url.len()]).expect("room")
 }

@@ -3,3 +3,4 @@ mod backend;
 mod kept;
 mod lanes;
 mod names;
+mod waits;
