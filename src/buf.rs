@@ -6,8 +6,9 @@
 /// Largest buffer worth keeping for reuse, in bytes: one read's worth.
 const SPARE_BYTES: usize = 64 * 1024;
 
-/// A queue up to this size grows to its double.
-const SMALL_BYTES: usize = 1024;
+/// The smallest buffer, and up to what size one grows to its double. glibc keeps smaller pieces in a
+/// cache of the thread when they are freed, where each keeps all that is free below it in the heap.
+const SMALL_BYTES: usize = 1088;
 
 /// Most buffers kept for reuse. A turn of the loop uses few at once, as each is given back when its
 /// bytes are gone.
@@ -110,13 +111,13 @@ impl ByteQueue {
     /// for each that is given back, so that it costs little beside the consuming.
     pub fn fit(&mut self, spares: &mut Spares) {
         let length = self.len();
-        let most = length + length / 2 + SLACK_BYTES;
+        let most = (length + length / 2).max(SMALL_BYTES) + SLACK_BYTES;
         if self.bytes.capacity() <= most {
             return;
         }
         let mut fitting = spares.take_up_to(length, most);
         if fitting.capacity() == 0 {
-            fitting.reserve_exact(length.max(SLACK_BYTES));
+            fitting.reserve_exact(length.max(SMALL_BYTES));
         }
         fitting.extend_from_slice(self.bytes());
         self.start = 0;
@@ -148,6 +149,9 @@ impl ByteQueue {
     /// half is consumed, then by growing. All but small queues grow by a quarter, not to its double, so
     /// that what a limit counts and what the memory holds stay close.
     fn make_room(&mut self, more: usize) {
+        if self.bytes.capacity() == 0 {
+            return self.bytes.reserve_exact(more.max(SMALL_BYTES));
+        }
         if self.bytes.capacity() - self.bytes.len() >= more {
             return;
         }
@@ -216,7 +220,7 @@ mod tests {
         while queue.len() > chunk.len() {
             queue.consume(chunk.len(), &mut spares);
             queue.fit(&mut spares);
-            assert!(queue.memory() <= 3 * queue.len() / 2 + SLACK_BYTES);
+            assert!(queue.memory() <= (3 * queue.len() / 2).max(SMALL_BYTES) + SLACK_BYTES);
             assert!(queue.bytes().iter().all(|byte| *byte == 1));
         }
     }
@@ -228,7 +232,7 @@ mod tests {
         queue.push(b"the rest", &mut spares);
         assert_eq!((queue.memory(), spares.0.len()), (SPARE_BYTES, 0));
         queue.fit(&mut spares);
-        assert_eq!((queue.memory(), spares.0.len()), (SLACK_BYTES, 1));
+        assert_eq!((queue.memory(), spares.0.len()), (SMALL_BYTES, 1));
         assert_eq!(queue.bytes(), b"the rest");
         // Once it fits, it stays where it is.
         let memory = queue.bytes().as_ptr();

@@ -18,10 +18,16 @@ const FEW_BYTES: usize = 1024 * 1024;
 /// From the crowd's leaving to the giving back: most of its callbacks have ended by then.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// From the giving back to the heap's second trimming: what was under way the first time, callbacks
+/// and log lines, may have kept it.
+const AGAIN: Duration = Duration::from_secs(8);
+
 /// When memory is to be given back.
 #[derive(Debug, Default)]
 pub(super) struct Thrift {
     due: Option<Time>,
+    /// When the heap is to be trimmed once more.
+    again: Option<Time>,
     /// Connections that were left the last time, which may have kept their slots from going.
     left: Option<usize>,
     /// The most bytes that were held since the last time.
@@ -30,13 +36,16 @@ pub(super) struct Thrift {
 
 impl Thrift {
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.due
+        self.due.into_iter().chain(self.again).min()
     }
 }
 
 impl<S> Gateway<S> {
     /// Gives back what a crowd has left behind, once it is time to.
     pub(super) fn economize(&mut self, now: Time) {
+        if self.thrift.again.take_if(|again| *again <= now).is_some() {
+            self.effects.push_back(Effect::TrimHeap);
+        }
         let (slots, used) = (self.conns.capacity(), self.conns.len());
         if used >= slots / 8 {
             self.thrift.left = None;
@@ -54,6 +63,7 @@ impl<S> Gateway<S> {
             return;
         }
         self.thrift.due = None;
+        self.thrift.again = Some(now + AGAIN);
         if self.connects + self.disconnects > used + FEW {
             // Its callbacks are still under way, and they are the most of it.
             return;
@@ -125,6 +135,11 @@ mod tests {
         gateway.tick(Time(0));
         gateway.tick(Time(0) + PATIENCE);
         assert_eq!(gateway.spares.take().capacity(), 0);
+        while gateway.effect().is_some() {}
+        let again = Time(0) + PATIENCE + AGAIN;
+        assert_eq!(gateway.thrift.deadline(), Some(again));
+        gateway.tick(again);
+        assert!(matches!(gateway.effect(), Some(Effect::TrimHeap)));
         assert_eq!(gateway.thrift.deadline(), None);
     }
 
@@ -156,7 +171,7 @@ mod tests {
         assert_eq!(gateway.conns.capacity(), 1);
         assert_eq!(gateway.eviction.lingering.capacity(), 0);
         assert_eq!(gateway.wheel.len(), 1, "the one timer that is still wanted");
-        assert_eq!(gateway.thrift.deadline(), None);
+        assert_eq!(gateway.thrift.due, None);
         assert_eq!(gateway.at(stays.index()), Some(stays));
     }
 }

@@ -121,11 +121,11 @@ fn nothing_is_full_behind_a_close_in_the_window() {
 
 #[test]
 fn too_much_under_way_and_the_youngest_request_goes() {
-    let mut s = Script::with_limits(|limits| limits.max_inbound = 2000);
-    let body = "x".repeat(1500);
+    let mut s = Script::with_limits(|limits| limits.max_inbound = 20_000);
+    let body = "x".repeat(15_000);
     let half = format!(
-        "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 1600\r\n\r\n{}",
-        &body[..900]
+        "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 16000\r\n\r\n{}",
+        &body[..9000]
     );
     let (one, two, three) = (s.open(), s.open(), s.open());
     s.bytes(one, &half);
@@ -133,25 +133,25 @@ fn too_much_under_way_and_the_youngest_request_goes() {
     s.bytes(three, &half);
     assert_eq!(s.answers(three), "503 OVERLOADED close Retry-After=5");
     assert_eq!(s.did(), [Did::Fin(three)]);
-    s.bytes(one, "x".repeat(700));
+    s.bytes(one, "x".repeat(7000));
     assert_eq!(
         s.answers(one),
         "400 INVALID_JSON",
         "who held already goes on"
     );
-    s.bytes(two, "x".repeat(700));
+    s.bytes(two, "x".repeat(7000));
     assert_eq!(s.answers(two), "400 INVALID_JSON");
 }
 
 #[test]
 fn a_request_that_is_refused_for_its_bytes_holds_them_no_longer() {
-    let mut s = Script::with_limits(|limits| limits.max_inbound = 2000);
+    let mut s = Script::with_limits(|limits| limits.max_inbound = 20_000);
     let head = |n: usize| format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(n));
     let (one, two, three) = (s.open(), s.open(), s.open());
-    s.bytes(one, head(1500));
-    s.bytes(two, head(600));
+    s.bytes(one, head(15_000));
+    s.bytes(two, head(6000));
     assert_eq!(s.answers(two), "503 OVERLOADED close Retry-After=5");
-    s.bytes(three, head(100));
+    s.bytes(three, head(1000));
     assert_eq!(s.got(three), "");
 }
 
@@ -177,16 +177,16 @@ fn all_bytes_held_and_a_window_that_would_grow_them() {
 
 #[test]
 fn all_bytes_held_and_a_stream_that_would_grow_them() {
-    let mut s = Script::with_limits(|limits| limits.max_held = 2000);
+    let mut s = Script::with_limits(|limits| limits.max_held = 20_000);
     let (slow, job) = s.stream();
     let (slower, its_job) = s.stream();
     let publisher = s.open();
     s.takes(slow, Takes::Bytes(0));
     s.takes(slower, Takes::Bytes(0));
-    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(1000))), OK);
+    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(10_000))), OK);
     assert_eq!(s.send(publisher, &event_for(&its_job, "y")), OK);
     assert_eq!(
-        s.send(publisher, &event_for(&its_job, &"y".repeat(1000))),
+        s.send(publisher, &event_for(&its_job, &"y".repeat(10_000))),
         "500 WRITE_FAILED"
     );
     assert!(s.is_closed(slower) && !s.is_closed(slow));
@@ -196,7 +196,7 @@ fn all_bytes_held_and_a_stream_that_would_grow_them() {
     let (third, its_job) = s.stream();
     s.takes(third, Takes::Bytes(100));
     assert_eq!(
-        s.send(publisher, &event_for(&its_job, &"z".repeat(1500))),
+        s.send(publisher, &event_for(&its_job, &"z".repeat(15_000))),
         "500 WRITE_FAILED"
     );
     assert!(s.is_closed(third) && !s.is_closed(slow));
@@ -279,15 +279,15 @@ fn a_stream_that_is_about_to_end_pays_as_well() {
 #[test]
 fn strangers_do_not_pay_with_streams() {
     let mut s = Script::with_limits(|limits| {
-        limits.max_held = 3000;
-        limits.max_inbound = 3000;
+        limits.max_held = 30_000;
+        limits.max_inbound = 30_000;
     });
     let publisher = s.open();
     let (slow, job) = s.stream();
     s.takes(slow, Takes::Bytes(0));
-    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(2000))), OK);
-    let body = "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 600\r\n\r\n".to_owned()
-        + &"x".repeat(500);
+    assert_eq!(s.send(publisher, &event_for(&job, &"x".repeat(20_000))), OK);
+    let body = "POST /internal/send HTTP/1.1\r\nHost: h\r\nContent-Length: 6000\r\n\r\n".to_owned()
+        + &"x".repeat(5000);
     let strangers: Vec<_> = (0..20).map(|_| s.open()).collect();
     for (at, stranger) in strangers.iter().enumerate() {
         s.bytes(*stranger, &body);
@@ -301,7 +301,7 @@ fn strangers_do_not_pay_with_streams() {
     assert!(!s.is_closed(slow));
     // The budget is theirs again once they are done.
     for stranger in &strangers[..6] {
-        s.bytes(*stranger, "x".repeat(100));
+        s.bytes(*stranger, "x".repeat(1000));
         assert_eq!(s.answers(*stranger), "400 INVALID_JSON");
     }
     let late = s.open();
