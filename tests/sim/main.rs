@@ -19,7 +19,7 @@ const SEEDS: u64 = 256;
 const ACTIONS: usize = 400;
 
 /// What the seeds together must have come to: else the laws were kept where nothing happened.
-const MUST_HAPPEN: [&str; 13] = [
+const MUST_HAPPEN: [&str; 18] = [
     "stream opened",
     "200 ok",
     "200 buffered",
@@ -33,6 +33,11 @@ const MUST_HAPPEN: [&str; 13] = [
     "orphan",
     "unfinished 200",
     "shutdown",
+    "turned away",
+    "turned away while it waits",
+    "no room for fields",
+    "closed for a newcomer",
+    "no place",
 ];
 
 fn number(variable: &str) -> Option<u64> {

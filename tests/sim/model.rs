@@ -1,6 +1,7 @@
 //! What is known of each token, and whether answers and callbacks fit it.
 
 use ssegateway::callback::{Job, JobId, Reason};
+use ssegateway::gateway::Scope;
 use ssegateway::sse::CHUNK_OVERHEAD;
 use ssegateway::time::Time;
 use uuid::Uuid;
@@ -94,6 +95,14 @@ impl Token {
     /// The client is to be told this, unless it has been told already.
     pub(crate) fn expect(&mut self, status: u16, code: &'static str) {
         self.expected.get_or_insert((status, code));
+    }
+
+    /// Whether this is what its client is to be told. Whoever waits may be turned away at the very
+    /// moment at which there is something else to tell.
+    fn is_told(&self, short: (u16, &str), moment: &Moment) -> bool {
+        let is_turned_away = short == (503, "OVERLOADED") && self.was == Life::Window;
+        let may_be = is_turned_away && moment.is_inbound_full && !self.is_accepted;
+        Some(short) == self.expected || may_be
     }
 
     pub(crate) fn begin_step(&mut self) {
@@ -216,11 +225,16 @@ impl Token {
     /// Whether the window could not take what it refused; publishers that were served in one step
     /// have no order that the model knows.
     fn check_refused(&self, moment: &Moment) {
-        let window: usize = self.events.iter().chain(&self.unsure).map(size).sum();
+        let window = self.window();
         for event in &self.refused {
             let is_full = window > 0 && window + size(event) > moment.max_unsent;
-            assert!(is_full || moment.is_held_small, "not full: {self:?}");
+            assert!(is_full || moment.is_outbound_full, "not full: {self:?}");
         }
+    }
+
+    /// At most how many bytes wait in its window.
+    pub(crate) fn window(&self) -> usize {
+        self.events.iter().chain(&self.unsure).map(size).sum()
     }
 
     /// What must be true between steps.
@@ -262,33 +276,60 @@ fn size(event: &Dispatched) -> usize {
 pub(crate) struct Moment {
     /// A shutdown has begun, before or in this step.
     pub(crate) is_draining: bool,
-    /// So few bytes may be held for all that anybody may meet that limit.
-    pub(crate) is_held_small: bool,
+    /// As much may be held as may be: towards clients, from strangers, of header fields.
+    pub(crate) is_outbound_full: bool,
+    pub(crate) is_inbound_full: bool,
+    pub(crate) is_kept_full: bool,
     /// There are, or were when the step began, as many streams as there may be.
     pub(crate) is_full: bool,
     pub(crate) max_unsent: usize,
 }
 
-/// Checks an answer to a client against its request and notes what a send came to. `is_whole`: the
-/// gateway had all of the request; `stream`: the place of the token that the request has made.
+/// What was asked, by whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) client: usize,
+    pub(crate) scope: Scope,
+    pub(crate) what: &'a What,
+    /// The gateway had all of it.
+    pub(crate) is_whole: bool,
+    /// The place of the token that it has made.
+    pub(crate) stream: Option<usize>,
+}
+
+impl Question<'_> {
+    /// Whether its listener has nothing of the kind.
+    fn is_barred(&self) -> bool {
+        match self.what {
+            What::Send { .. } | What::BadCommand => self.scope == Scope::Public,
+            What::Stream { .. } | What::NotAllowed => self.scope == Scope::Internal,
+            _ => false,
+        }
+    }
+}
+
+/// Checks an answer against what was asked and notes what a send came to.
 pub(crate) fn judge(
-    client: usize,
     answer: &Answer,
-    what: &What,
-    is_whole: bool,
+    question: &Question<'_>,
     moment: &Moment,
-    stream: Option<usize>,
     tokens: &mut [Token],
 ) {
+    let Question { what, stream, .. } = *question;
     let short = (answer.status, code(&answer.body));
     if short == (408, "REQUEST_TIMEOUT") && answer.is_last {
-        assert!(!is_whole, "{short:?} to a whole request");
+        assert!(!question.is_whole, "{short:?} to a whole request");
         return;
     }
-    let is_stream = matches!(what, What::Stream { .. });
     if short == (503, "OVERLOADED") && answer.is_last && stream.is_none() {
-        let is_reason = moment.is_held_small || is_stream && moment.is_full;
+        let is_stream = matches!(what, What::Stream { .. }) && !question.is_barred();
+        let is_reason =
+            moment.is_inbound_full || is_stream && (moment.is_full || moment.is_kept_full);
         assert!(is_reason, "no limit was reached: {answer:?} to {what:?}");
+        return;
+    }
+    if question.is_barred() {
+        assert_eq!(short, (404, "NOT_FOUND"), "{question:?}");
         return;
     }
     let fits = match what {
@@ -306,7 +347,7 @@ pub(crate) fn judge(
         What::BadCommand => answer.status == 400 && short.1.starts_with("INVALID_"),
         What::Malformed => short == (400, "BAD_REQUEST") && answer.is_last,
         What::Stream { .. } => match stream {
-            Some(token) => Some(short) == tokens[token].expected,
+            Some(token) => tokens[token].is_told(short, moment),
             None => short == (503, "SHUTTING_DOWN") && moment.is_draining,
         },
         What::Send {
@@ -315,10 +356,10 @@ pub(crate) fn judge(
             close,
         } => match token {
             None => short == (404, "TOKEN_NOT_FOUND"),
-            Some(token) => judge_send(short, client, &mut tokens[*token], event, *close),
+            Some(token) => judge_send(short, question.client, &mut tokens[*token], event, *close),
         },
     };
-    assert!(fits, "{answer:?} to {what:?}");
+    assert!(fits, "{answer:?} to {question:?}");
 }
 
 fn judge_send(

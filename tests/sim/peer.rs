@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ssegateway::gateway::ConnId;
+use ssegateway::gateway::{ConnId, Scope};
 use ssegateway::time::Time;
 
 use super::oracles::event_stream::{self, Dispatched};
@@ -73,6 +73,8 @@ pub(crate) enum Reading {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: ConnId,
+    /// The listener that it came through.
+    pub(crate) scope: Scope,
     /// Sends what it likes; its answers are not looked at.
     pub(crate) is_noise: bool,
     pub(crate) asked: Vec<Asked>,
@@ -88,6 +90,10 @@ pub(crate) struct Peer {
     pub(crate) given: Vec<u8>,
     /// How much of it the socket took.
     pub(crate) taken: usize,
+    /// How much of it the socket had not taken when the step began.
+    pub(crate) untaken_before: usize,
+    /// When the socket took some of it, or some came into the empty queue.
+    pub(crate) progress: Time,
     /// How much of it was looked at.
     pub(crate) looked_at: usize,
     pub(crate) reading: Reading,
@@ -106,9 +112,10 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(id: ConnId, is_noise: bool, now: Time) -> Peer {
+    pub(crate) fn new(id: ConnId, scope: Scope, is_noise: bool, now: Time) -> Peer {
         Peer {
             id,
+            scope,
             is_noise,
             asked: Vec::new(),
             unread: VecDeque::new(),
@@ -118,6 +125,8 @@ impl Peer {
             delivered: 0,
             given: Vec::new(),
             taken: 0,
+            untaken_before: 0,
+            progress: now,
             looked_at: 0,
             reading: Reading::Answers,
             has_stream: false,
@@ -132,10 +141,34 @@ impl Peer {
         }
     }
 
+    pub(crate) fn begin_step(&mut self) {
+        self.untaken_before = self.untaken();
+    }
+
     /// Requests that the gateway has read to their ends.
     pub(crate) fn whole(&self) -> usize {
         let whole = |asked: &&Asked| asked.end <= self.delivered;
         self.asked.iter().take_while(whole).count()
+    }
+
+    /// Bytes that the gateway has read and not answered; of noise, all of them.
+    pub(crate) fn unanswered(&self) -> usize {
+        let answered = match self.answered {
+            0 => 0,
+            n => self.asked[n - 1].end,
+        };
+        self.delivered.saturating_sub(answered)
+    }
+
+    /// Bytes that were put out for the client and that its socket has not taken.
+    pub(crate) fn untaken(&self) -> usize {
+        self.given.len() - self.taken
+    }
+
+    /// Whether it waits between two requests, as far as the model can tell.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_served = self.reading == Reading::Answers && self.unanswered() == 0;
+        is_served && !self.is_noise && !self.is_fin_read && self.untaken() == 0
     }
 
     /// Notes what waits for the client now.

@@ -3,10 +3,14 @@
 
 #[path = "world/backend.rs"]
 mod backend;
+#[path = "world/budgets.rs"]
+mod budgets;
 #[path = "world/clients.rs"]
 mod clients;
 #[path = "world/look.rs"]
 mod look;
+#[path = "world/places.rs"]
+mod places;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +20,7 @@ use ssegateway::config::Limits;
 use ssegateway::gateway::{Broken, ConnId, Counts, Effect, Gateway, Settings};
 use ssegateway::time::Time;
 use ssegateway::wire::Directives;
+use uuid::Uuid;
 
 use super::choices::Choices;
 use super::model::{Life, Token};
@@ -32,13 +37,14 @@ pub(crate) struct World<C> {
     pub(crate) tokens: Vec<Token>,
     /// Callbacks whose results are owed.
     jobs: Vec<Job>,
-    /// Callbacks whose results came.
-    spent: Vec<Job>,
+    /// Callbacks whose results came, without what was kept of their requests.
+    spent: Vec<(JobId, Uuid, Action)>,
     is_draining: bool,
-    is_held_small: bool,
-    max_unsent: usize,
-    max_discarded: usize,
-    max_streams: usize,
+    limits: Limits,
+    /// The step is a callback's result.
+    is_answering: bool,
+    /// When a full house was looked through last.
+    looked_at: Option<Time>,
     happened: Happened,
     /// Nothing is taken and every callback fails from now on.
     is_ending: bool,
@@ -48,23 +54,29 @@ pub(crate) struct World<C> {
 impl<C: Choices> World<C> {
     pub(crate) fn new(mut choices: C) -> World<C> {
         let default = Limits::default();
+        let max_connections = *choices.pick(&[5, 8, default.max_connections]);
+        let internal_places = *choices.pick(&[0, 2]);
+        // Fewer than there are connections for those who are no publishers.
+        let most_streams = max_connections - internal_places - 1;
+        let max_streams = *choices.pick(&[2, 5, default.max_streams]);
         let limits = Limits {
             max_unsent: *choices.pick(&[200, 3_000, default.max_unsent]),
             max_held: *choices.pick(&[2_000, 20_000, default.max_held, default.max_held]),
+            max_inbound: *choices.pick(&[3_000, 20_000, default.max_inbound, default.max_inbound]),
+            max_kept_headers: *choices.pick(&[350, 1_000, default.max_kept_headers]),
             max_unread_answer: *choices.pick(&[1, 300, 2_000, default.max_unread_answer]),
             max_discarded: *choices.pick(&[60, default.max_discarded]),
-            max_streams: *choices.pick(&[2, 5, default.max_streams]),
-            ..default.clone()
+            max_streams: max_streams.min(most_streams),
+            max_connections,
+            internal_places,
+            ..default
         };
-        let is_held_small = limits.max_held < default.max_held;
-        let (max_unsent, max_discarded) = (limits.max_unsent, limits.max_discarded);
-        let max_streams = limits.max_streams;
         let heartbeat = Duration::from_secs(*choices.pick(&[1, 15, 40]));
         World {
             gw: Gateway::new(Settings {
                 is_configured: true,
                 heartbeat,
-                limits,
+                limits: limits.clone(),
             }),
             choices,
             now: Time(0),
@@ -73,10 +85,9 @@ impl<C: Choices> World<C> {
             jobs: Vec::new(),
             spent: Vec::new(),
             is_draining: false,
-            is_held_small,
-            max_unsent,
-            max_discarded,
-            max_streams,
+            limits,
+            is_answering: false,
+            looked_at: None,
             happened: Happened::new(),
             is_ending: false,
             serial: 0,
@@ -127,6 +138,7 @@ impl<C: Choices> World<C> {
 
     fn step(&mut self, verb: impl FnOnce(&mut Gateway<()>, Time)) {
         self.tokens.iter_mut().for_each(Token::begin_step);
+        self.peers.iter_mut().for_each(Peer::begin_step);
         verb(&mut self.gw, self.now);
         while let Some(effect) = self.gw.effect() {
             match effect {
@@ -144,6 +156,7 @@ impl<C: Choices> World<C> {
                 Effect::Abort(id) => {
                     assert!(self.gw.io(id).is_some(), "no socket to abort");
                     let at = self.peer_of(id);
+                    self.check_aborted(at);
                     self.peers[at].is_aborted = true;
                 }
                 Effect::TrimHeap => {}
@@ -169,6 +182,9 @@ impl<C: Choices> World<C> {
             return;
         };
         let peer = &mut self.peers[at];
+        if peer.untaken() == 0 {
+            peer.progress = self.now;
+        }
         peer.observe(output);
         let n = match &mut peer.takes {
             Takes::All => output.len(),
@@ -186,6 +202,7 @@ impl<C: Choices> World<C> {
         peer.taken += n;
         if n > 0 {
             peer.last_active = self.now;
+            peer.progress = self.now;
         }
         self.gw.flushed(id, n, self.now);
     }
@@ -236,21 +253,6 @@ impl<C: Choices> World<C> {
         Some((at, number))
     }
 
-    /// A stream that ends by an error of which the model knows no cause has passed a limit.
-    fn check_uncaused(&self, token: usize) {
-        let token = &self.tokens[token];
-        let Some(peer) = token.peer.map(|at| &self.peers[at]) else {
-            return;
-        };
-        let is_behind = peer.given.len() > peer.taken;
-        let kept = peer.delivered - peer.asked[token.asked].end;
-        // Of the bytes held for all, a stream that awaits the backend's word has those that its
-        // client sent too early; an open one has unsent bytes.
-        let is_over_held = self.is_held_small && token.was == Life::Window && kept > 0;
-        let is_dropped = is_behind || kept > self.max_discarded || is_over_held;
-        assert!(is_dropped, "no limit was passed: {token:?}");
-    }
-
     fn withdraw(&mut self, job: JobId) {
         let is_given_back = self.choices.one_in(2);
         let (now, is_draining) = (self.now, self.is_draining);
@@ -261,6 +263,9 @@ impl<C: Choices> World<C> {
             token.expect(504, "GATEWAY_TIMEOUT");
         } else if is_draining && token.cause == Some(Reason::ServerClosed) {
             token.expect(503, "SHUTTING_DOWN");
+        } else if token.cause.is_none() && token.peer.is_some_and(|at| !self.peers[at].is_aborted) {
+            token.expect(503, "OVERLOADED");
+            assert!(self.is_inbound_full(), "turned away while there is room");
         } else if token.cause.is_none() {
             self.check_uncaused(at);
         }

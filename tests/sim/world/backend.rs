@@ -1,6 +1,6 @@
 //! What the backend does: answers in time, late, badly, or twice.
 
-use ssegateway::callback::{Action, Job, JobId, Outcome, Reason};
+use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::wire::{Directives, Event};
 
 use super::super::choices::Choices;
@@ -68,8 +68,12 @@ impl<C: Choices> World<C> {
                 }
             }
         }
-        self.spent.push(job.clone());
-        self.step(|gw, now| gw.result(result(&job, outcome), now));
+        self.spent.push((job.id, job.token, job.action));
+        let outcome = result(&job, outcome);
+        drop(job);
+        self.is_answering = true;
+        self.step(|gw, now| gw.result(outcome, now));
+        self.is_answering = false;
     }
 
     /// A result that is not owed changes nothing.
@@ -78,13 +82,19 @@ impl<C: Choices> World<C> {
             return;
         }
         let at = self.choices.below(self.spent.len() as u32) as usize;
-        let mut job = self.spent[at].clone();
+        let (mut id, token, action) = self.spent[at];
         if self.choices.one_in(2) {
-            job.id = JobId(u64::MAX);
+            id = JobId(u64::MAX);
         }
+        let stale = CallbackResult {
+            id,
+            token,
+            action,
+            outcome: answered(200),
+        };
         let before: Vec<usize> = self.peers.iter().map(|peer| peer.given.len()).collect();
         let counts = self.gw.counts();
-        self.gw.result(result(&job, answered(200)), self.now);
+        self.gw.result(stale, self.now);
         assert!(self.gw.effect().is_none(), "a stale result had an effect");
         assert_eq!(self.gw.counts(), counts);
         self.step(|_, _| {});

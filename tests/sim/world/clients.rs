@@ -19,9 +19,13 @@ impl<C: Choices> World<C> {
         if alive >= MOST_PEERS {
             return;
         }
-        let id = self.gw.accept((), Scope::Whole, self.now);
+        let scope = self.scope();
+        if !self.find_place(scope) {
+            return;
+        }
+        let id = self.gw.accept((), scope, self.now);
         let is_noise = self.choices.one_in(12);
-        let peer = Peer::new(id, is_noise, self.now);
+        let peer = Peer::new(id, scope, is_noise, self.now);
         self.peers.push(peer);
         self.step(|_, _| {});
     }
@@ -41,7 +45,8 @@ impl<C: Choices> World<C> {
             return;
         };
         for _ in 0..*self.choices.pick(&[1, 1, 1, 2, 5]) {
-            let what = self.what();
+            let scope = self.peers[at].scope;
+            let what = self.what(scope);
             let bytes = self.request(at, &what);
             let peer = &mut self.peers[at];
             peer.unread.extend(bytes);
@@ -54,7 +59,18 @@ impl<C: Choices> World<C> {
         }
     }
 
-    fn what(&mut self) -> What {
+    /// Mostly what the client's listener takes.
+    fn what(&mut self, scope: Scope) -> What {
+        match (self.any(), scope) {
+            (What::Send { .. }, Scope::Public) if !self.choices.one_in(8) => What::Stream {
+                is_old: self.choices.one_in(4),
+            },
+            (What::Stream { .. }, Scope::Internal) if !self.choices.one_in(8) => self.send(),
+            (what, _) => what,
+        }
+    }
+
+    fn any(&mut self) -> What {
         match self.choices.below(20) {
             0..=1 => What::Health,
             2 => What::Ready,

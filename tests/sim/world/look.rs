@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ssegateway::callback::{Action, Job, Reason};
+use ssegateway::gateway::Scope;
 
 use super::super::choices::Choices;
-use super::super::model::{self, Life, Moment, Token};
-use super::super::peer::{Item, Reading, Takes, What};
+use super::super::model::{self, Life, Moment, Question, Token};
+use super::super::peer::{Answer, Item, Reading, Takes, What};
 use super::World;
 
 impl<C: Choices> World<C> {
@@ -15,9 +16,11 @@ impl<C: Choices> World<C> {
         let streams = self.tokens.iter().filter(is_there).count();
         Moment {
             is_draining: self.is_draining,
-            is_held_small: self.is_held_small,
-            is_full: streams >= self.max_streams,
-            max_unsent: self.max_unsent,
+            is_outbound_full: self.is_outbound_full(),
+            is_inbound_full: self.is_inbound_full(),
+            is_kept_full: self.is_kept_full(),
+            is_full: streams >= self.limits.max_streams,
+            max_unsent: self.limits.max_unsent,
         }
     }
 
@@ -35,21 +38,7 @@ impl<C: Choices> World<C> {
                 continue;
             }
             while let Some(answer) = self.peers[at].next_answer() {
-                let peer = &self.peers[at];
-                let is_whole = peer.whole() >= peer.answered;
-                let number = peer.answered - 1;
-                let is_its = |token: &Token| token.peer == Some(at) && token.asked == number;
-                let stream = self.tokens.iter().position(is_its);
-                let what = &peer.asked[number].what;
-                let is_behind = |token: &usize| self.tokens[*token].is_close_buffered;
-                let is_behind = matches!(what, What::Send { token: Some(at), .. } if is_behind(at));
-                let tokens = &mut self.tokens;
-                model::judge(at, &answer, what, is_whole, &moment, stream, tokens);
-                self.note(match model::code(&answer.body) {
-                    "" => "stream opened".to_owned(),
-                    "buffered" if is_behind => "behind a close".to_owned(),
-                    code => format!("{} {code}", answer.status),
-                });
+                self.look_at_answer(at, &answer, &moment);
             }
         }
         self.look_at_unanswered();
@@ -63,10 +52,38 @@ impl<C: Choices> World<C> {
         self.look_at_counts();
     }
 
+    fn look_at_answer(&mut self, at: usize, answer: &Answer, moment: &Moment) {
+        let peer = &self.peers[at];
+        let number = peer.answered - 1;
+        let is_its = |token: &Token| token.peer == Some(at) && token.asked == number;
+        let question = Question {
+            client: at,
+            scope: peer.scope,
+            what: &peer.asked[number].what,
+            is_whole: peer.whole() >= peer.answered,
+            stream: self.tokens.iter().position(is_its),
+        };
+        let is_behind = |token: &usize| self.tokens[*token].is_close_buffered;
+        let is_behind =
+            matches!(question.what, What::Send { token: Some(at), .. } if is_behind(at));
+        let is_for_fields = !moment.is_inbound_full && !moment.is_full;
+        let is_stream = matches!(question.what, What::Stream { .. });
+        let has_token = question.stream.is_some();
+        model::judge(answer, &question, moment, &mut self.tokens);
+        self.note(match model::code(&answer.body) {
+            "" => "stream opened".to_owned(),
+            "buffered" if is_behind => "behind a close".to_owned(),
+            "OVERLOADED" if has_token => "turned away while it waits".to_owned(),
+            "OVERLOADED" if !is_stream => "turned away".to_owned(),
+            "OVERLOADED" if is_for_fields => "no room for fields".to_owned(),
+            code => format!("{} {code}", answer.status),
+        });
+    }
+
     /// Sends of clients that have gone: nobody knows whether they were carried out.
     fn look_at_unanswered(&mut self) {
         for peer in self.peers.iter().filter(|peer| !peer.is_gone) {
-            if self.gw.at(peer.id.index()) == Some(peer.id) {
+            if self.gw.at(peer.id.index()) == Some(peer.id) || peer.scope == Scope::Public {
                 continue;
             }
             for asked in &peer.asked[peer.answered.min(peer.whole())..peer.whole()] {
@@ -119,13 +136,7 @@ impl<C: Choices> World<C> {
         peer.is_gone = self.gw.at(peer.id.index()) != Some(peer.id);
         if peer.is_gone {
             let is_left = peer.is_fin_read || peer.is_broken;
-            // Whoever awaits the backend's word is closed for the bytes held for all without more.
-            let is_dropped = |token: usize| {
-                let token = &self.tokens[token];
-                token.was == Life::Window && token.cause == Some(Reason::Error)
-            };
-            let is_over_held = self.is_held_small && peer.token.is_some_and(is_dropped);
-            let is_closed = peer.has_fin || peer.is_aborted || is_over_held;
+            let is_closed = peer.has_fin || peer.is_aborted;
             let silence = self.now.since(peer.last_active);
             let is_silent = silence >= Duration::from_secs(20);
             assert!(is_left || is_closed || is_silent, "closed without a cause");
@@ -157,6 +168,10 @@ impl<C: Choices> World<C> {
         let live = self.tokens.iter().filter(|token| token.life != Life::Over);
         assert_eq!(counts.streams, live.count());
         let here = self.peers.iter().filter(|peer| !peer.is_gone);
-        assert_eq!(counts.connections, here.count());
+        assert_eq!(counts.connections, here.clone().count());
+        let outsiders = here.clone().filter(|peer| peer.scope != Scope::Internal);
+        let limits = &self.limits;
+        assert!(here.count() <= limits.max_connections);
+        assert!(outsiders.count() + limits.internal_places <= limits.max_connections);
     }
 }
