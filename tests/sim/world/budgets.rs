@@ -27,7 +27,7 @@ const STALL: Duration = Duration::from_secs(30);
 fn queue(bytes: usize) -> usize {
     match bytes {
         0 => 0,
-        _ => bytes + bytes / 2 + 256,
+        _ => (bytes + bytes / 2).max(1088) + 256,
     }
 }
 
@@ -79,8 +79,10 @@ impl<C: Choices> World<C> {
         let unsent = self.here().filter(is_stream).map(untaken).map(queue);
         let waits = |token: &&Token| token.life == Life::Window || token.was == Life::Window;
         let windows = self.tokens.iter().filter(waits);
-        let buffered = windows.map(|token| queue(token.window()));
-        unsent.chain(buffered).sum::<usize>() + queue(self.fresh()) > self.limits.max_held
+        // Several publishers may have brought what is buffered, in an order that is not known.
+        let buffered = windows.map(|token| queue(token.window().max(1)));
+        let fresh = queue(self.fresh().max(1));
+        unsent.chain(buffered).sum::<usize>() + fresh > self.limits.max_held
     }
 
     /// Header fields of streams and of callbacks that wait, with one request more.
