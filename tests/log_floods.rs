@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crowd::Over;
 use process::eventually;
-use support::{Backend, Builder, Client, Gateway, send_request};
+use support::{Builder, Gateway, send_request};
 
 /// Requests of one flood, on one connection.
 const REQUESTS: usize = 100_000;
@@ -148,26 +148,4 @@ fn the_count_is_told_while_the_flood_goes_on() {
         let _told = Over(&is_told);
         gateway.wait_log_all(&["[WARN]", "limit=refused_sends more="]);
     });
-}
-
-/// A crowd that comes at once is told of one by one up to a thousand lines: two for each.
-#[test]
-fn connects_that_the_backend_refuses() {
-    const CLIENTS: usize = 30;
-    const EACH_ASKS: usize = 100;
-    let backend = Backend::with(|callback| callback.answer(403, ""));
-    let gateway = Gateway::unhurried(&backend);
-    let begun = Instant::now();
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| gateway.connect()).collect();
-    for client in &mut clients {
-        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(EACH_ASKS));
-    }
-    for client in &mut clients {
-        for _ in 0..EACH_ASKS {
-            assert_eq!(client.read_response().status(), 403);
-        }
-    }
-    let of = ["new connection token=", "connect callback rejected token="];
-    let all = 2 * CLIENTS * EACH_ASKS;
-    assert_few(&gateway, &of, "connects", all, 1_200, begun);
 }

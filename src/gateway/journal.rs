@@ -20,10 +20,6 @@ const LINES: u32 = 10;
 /// whoever looks for his.
 const MISTAKES: u32 = 100;
 
-/// Lines about connects that the backend has not accepted, beyond [`LINES`] in each [`WINDOW`]:
-/// enough for a crowd that comes at once, each of whose accepted ones makes room again.
-const CROWD: u32 = 1000;
-
 /// The unit of the rate at which one limit is spoken of.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -72,11 +68,9 @@ pub(super) enum Limit {
     UnknownTokens,
     /// Lines about streams that nobody can decide on.
     Unconfigured,
-    /// Lines about connects that the backend has not accepted; not a setting.
-    Connects,
 }
 
-const LIMITS: usize = Limit::Connects as usize + 1;
+const LIMITS: usize = Limit::Unconfigured as usize + 1;
 
 impl Limit {
     fn name(self) -> &'static str {
@@ -101,7 +95,6 @@ impl Limit {
             Limit::RefusedSends => "refused_sends",
             Limit::UnknownTokens => "unknown_tokens",
             Limit::Unconfigured => "CALLBACK_URL",
-            Limit::Connects => "connects",
         }
     }
 }
@@ -173,7 +166,6 @@ impl Journal {
     /// Whether one more line may be written that strangers cause.
     fn admits(&mut self, limit: Limit, now: Time) -> bool {
         let more = match limit {
-            Limit::Connects => CROWD,
             Limit::RefusedSends | Limit::UnknownTokens | Limit::Unconfigured => MISTAKES,
             _ => 0,
         };
@@ -226,8 +218,8 @@ impl Journal {
 
     // ---- the life of a stream ----
 
-    pub(super) fn connected(&mut self, token: Uuid, request: &Request, now: Time) {
-        if log_enabled!(log::Level::Info) && self.admits(Limit::Connects, now) {
+    pub(super) fn connected(&self, token: Uuid, request: &Request) {
+        if log_enabled!(log::Level::Info) {
             info!(
                 "new connection token={token} url={}",
                 Value::new(&request.url())
@@ -247,28 +239,14 @@ impl Journal {
     }
 
     /// `orphan`: the client is not waited for any more, and whether the log told so by a 504.
-    pub(super) fn connect_ended(
-        &mut self,
-        result: &CallbackResult,
-        orphan: Option<bool>,
-        now: Time,
-    ) {
+    pub(super) fn connect_ended(&self, result: &CallbackResult, orphan: Option<bool>) {
         let token = result.token;
         match (&result.outcome, orphan) {
             (Outcome::TimedOut, Some(true)) | (Outcome::NeverSent, Some(_)) => {
                 debug!("connect callback given up token={token}");
             }
-            (Outcome::NeverSent, None) => self.callback_timed_out(token, now),
-            (outcome, _) if outcome.is_accepted() => {
-                // It is no stranger any more.
-                let lines = &mut self.rates[Limit::Connects as usize].lines;
-                *lines = lines.saturating_sub(1);
-                self.callback_ended("connect callback", result);
-            }
-            _ if self.admits(Limit::Connects, now) => {
-                self.callback_ended("connect callback", result);
-            }
-            _ => {}
+            (Outcome::NeverSent, None) => self.callback_timed_out(token),
+            _ => self.callback_ended("connect callback", result),
         }
         if let Outcome::Answered {
             status: 200..=299,
@@ -284,10 +262,8 @@ impl Journal {
     }
 
     /// The client gets its 504.
-    pub(super) fn callback_timed_out(&mut self, token: Uuid, now: Time) {
-        if self.admits(Limit::Connects, now) {
-            error!("connect callback failed token={token} error=timeout");
-        }
+    pub(super) fn callback_timed_out(&self, token: Uuid) {
+        error!("connect callback failed token={token} error=timeout");
     }
 
     pub(super) fn disconnect_ended(&self, result: &CallbackResult) {
@@ -347,14 +323,8 @@ impl Journal {
     }
 
     /// The client left, or was dropped, before the backend has answered.
-    pub(super) fn left_callback(
-        &mut self,
-        token: Uuid,
-        request: &Request,
-        reason: Reason,
-        now: Time,
-    ) {
-        if log_enabled!(log::Level::Info) && self.admits(Limit::Connects, now) {
+    pub(super) fn left_callback(&self, token: Uuid, request: &Request, reason: Reason) {
+        if log_enabled!(log::Level::Info) {
             let (url, reason) = (request.url(), reason.as_str());
             info!(
                 "disconnected during the connect callback token={token} url={} reason={reason}",
@@ -462,7 +432,6 @@ const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::RefusedSends,
     Limit::UnknownTokens,
     Limit::Unconfigured,
-    Limit::Connects,
 ];
 
 #[cfg(test)]

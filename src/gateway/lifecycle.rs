@@ -58,7 +58,7 @@ impl<S> Gateway<S> {
         }
         let token = Uuid::new_v4();
         let expires = now + self.settings.limits.connect_timeout;
-        self.journal.connected(token, &what.request, now);
+        self.journal.connected(token, &what.request);
         self.streams.insert(token, id);
         let job = self.call(Action::Connect { expires }, token, what.request.clone());
         self.connects += 1;
@@ -148,7 +148,7 @@ impl<S> Gateway<S> {
         }
         self.connects -= 1;
         let is_told = orphan.as_ref().map(|orphan| orphan.is_timed_out);
-        self.journal.connect_ended(&result, is_told, now);
+        self.journal.connect_ended(&result, is_told);
         match (awaiting, orphan) {
             (Some(id), _) => {
                 self.decide(id, result.outcome, now);
@@ -268,18 +268,18 @@ impl<S> Gateway<S> {
     /// The client's five seconds are over. A 2xx that still comes is paid with `error`.
     pub(super) fn callback_timed_out(&mut self, id: ConnId, now: Time) {
         if let Some(token) = self.orphan(id, Reason::Error, true) {
-            self.journal.callback_timed_out(token, now);
+            self.journal.callback_timed_out(token);
         }
         self.reject(id, &routes::GATEWAY_TIMEOUT, now);
     }
 
     /// The client left, or is dropped, before the answer.
-    pub(super) fn leave_callback(&mut self, id: ConnId, reason: Reason, now: Time) {
+    pub(super) fn leave_callback(&mut self, id: ConnId, reason: Reason) {
         if let Some(conn) = entry(&mut self.conns, id)
             && let State::AwaitingCallback(awaiting) = &conn.state
         {
             self.journal
-                .left_callback(awaiting.token, &awaiting.what.request, reason, now);
+                .left_callback(awaiting.token, &awaiting.what.request, reason);
         }
         self.orphan(id, reason, false);
         self.close(id);

@@ -232,7 +232,7 @@ impl<S> Gateway<S> {
         conn.is_eof = true;
         match conn.state {
             State::Streaming(_) => self.end_stream(id, Reason::ClientClosed, None, now),
-            State::AwaitingCallback(_) => self.leave_callback(id, Reason::ClientClosed, now),
+            State::AwaitingCallback(_) => self.leave_callback(id, Reason::ClientClosed),
             State::Finishing {
                 is_stream: true, ..
             }
@@ -262,7 +262,7 @@ impl<S> Gateway<S> {
         };
         match conn.state {
             State::Streaming(_) => self.end_stream(id, reason, limit, now),
-            State::AwaitingCallback(_) => self.leave_callback(id, reason, now),
+            State::AwaitingCallback(_) => self.leave_callback(id, reason),
             _ => self.close(id),
         }
         self.settle_send(id, false, now);
