@@ -7,7 +7,7 @@ use super::backend::*;
 use crate::callback::{Job, Outcome};
 
 /// Longer than a slice.
-const PAUSE: Duration = Duration::from_millis(1200);
+const PAUSE: Duration = Duration::from_millis(1100);
 
 /// More than the buffers of both sockets take.
 fn huge(id: u64) -> Job {
@@ -29,7 +29,7 @@ fn an_answer_may_take_longer_than_a_slice() {
     rig.submit(connect(1));
     let mut peer = backend.accept();
     peer.request();
-    for part in [&OK[..5], &OK[5..OK.len() - 1], &OK[OK.len() - 1..]] {
+    for part in [&OK[..5], &OK[5..]] {
         // The pace is the stimulus.
         sleep(PAUSE);
         peer.send(part);
@@ -43,15 +43,13 @@ fn the_limit_is_exact_behind_whole_slices() {
     let limit = Duration::from_millis(2050);
     let backend = Backend::new();
     let rig = limited(&backend, limit);
-    for id in 1..=2 {
-        let begun = Instant::now();
-        rig.submit(disconnect(id));
-        let mut peer = backend.accept();
-        peer.request();
-        assert!(matches!(rig.result().outcome, Outcome::TimedOut));
-        assert!(begun.elapsed() >= limit);
-        assert!(begun.elapsed() < limit + Duration::from_millis(850));
-    }
+    let begun = Instant::now();
+    rig.submit(disconnect(1));
+    let mut peer = backend.accept();
+    peer.request();
+    assert!(matches!(rig.result().outcome, Outcome::TimedOut));
+    assert!(begun.elapsed() >= limit);
+    assert!(begun.elapsed() < limit + Duration::from_millis(850));
 }
 
 #[test]
