@@ -37,8 +37,9 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// Readiness events of one turn.
 const EVENTS: usize = 512;
-/// Bytes of one read, and of one connection before those behind it are looked at: whoever comes now
-/// waits for so much of each.
+/// Reads of one connection in one turn: a single-threaded server must let the others speak.
+const READ_BUDGET: usize = 4;
+/// Bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
 /// Bytes read in one turn, of all connections: some ten milliseconds of the smallest requests.
 const TURN_BYTES: usize = 256 * 1024;
@@ -248,7 +249,10 @@ impl Server {
         let Some(id) = self.gateway.at(index) else {
             return;
         };
-        if self.turn_left == 0 || !self.unfinished.is_empty() {
+        // Whoever was cut short waits for its turn, and has half of each for certain; whoever comes
+        // now does not wait for what all of them have sent.
+        let is_queued = self.gateway.io(id).is_some_and(|socket| socket.is_queued);
+        if is_queued || self.turn_left <= TURN_BYTES / 2 {
             return self.queue(id);
         }
         // Reading first: a reset is then the client's leaving, not a write that failed.
@@ -265,8 +269,7 @@ impl Server {
     /// Reads what there is, at most a budget. A read that does not fill the buffer has emptied the
     /// socket, unless the peer's FIN waits behind the bytes: no further edge announces that one.
     fn read_some(&mut self, id: ConnId, is_ending: bool, now: Time) {
-        let mut read = 0;
-        while read < READ_BYTES {
+        for _ in 0..READ_BUDGET {
             if !self.gateway.wants_input(id) {
                 return;
             }
@@ -279,7 +282,6 @@ impl Server {
                     return self.settle(now);
                 }
                 Transfer::Bytes(n) => {
-                    read += n;
                     self.turn_left = self.turn_left.saturating_sub(n);
                     self.gateway.bytes(id, &self.scratch[..n], now);
                     self.settle(now);
