@@ -1,13 +1,15 @@
 //! A bounded queue of jobs and the threads that empty it.
 //!
-//! Threads are as many as the backend's slowness asks for: a few start at once, more when the
-//! queue would otherwise keep its last job waiting, told by how long a callback takes of late, and
-//! more again when none comes back at all. So a crowd of connects to a fast backend costs a handful
-//! of threads, and one to a slow or hanging backend gets all that the limit allows.
+//! Threads are as many as the backend's slowness asks for, told by how long a callback takes of
+//! late. While those at hand keep up with the loop, a job waits for one of them, as to wake another
+//! may cost more than a fast backend's answer. Otherwise more wake; more start when the queue would
+//! keep its last job waiting, and more again when none comes back at all. So a crowd of connects to
+//! a fast backend costs a few threads, and one to a slow or hanging backend gets all that the limit
+//! allows.
 //!
-//! Laws: a job is in the queue until exactly one worker takes it, or it is withdrawn. A worker
-//! leaves only while the queue is empty, or once the lane is closed; so a queued job never lies
-//! in a lane without threads.
+//! Laws: a job is in the queue until exactly one worker takes it, or it is withdrawn. While there
+//! is one, a worker is awake, who looks at the queue before it rests or leaves; so no job ever lies
+//! in a lane that sleeps, or has no threads.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,11 +18,18 @@ use std::time::{Duration, Instant};
 
 use crate::callback::{Job, JobId};
 
-/// Threads that start without asking whether they are needed.
-const EAGER: usize = 4;
+/// Threads that start before it is known how long a callback takes.
+const EAGER: u32 = 4;
+
+/// What a callback costs the event loop, about: when one takes so many times longer, that many
+/// threads keep up with the loop.
+const PACE: Duration = Duration::from_micros(30);
 
 /// How long a job may be expected to wait, or has waited, before more threads start.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// How long it waits before they do although those at hand ought to be enough.
+const DOUBT: Duration = Duration::from_millis(100);
 
 /// Jobs for which an empty queue keeps memory.
 const KEPT: usize = 256;
@@ -45,14 +54,17 @@ pub(super) struct Lane {
 struct State {
     /// In the order of the jobs' ids.
     queue: VecDeque<Queued>,
-    /// What a job has taken its worker of late, on average; zero until one has ended.
+    /// What a job has taken its worker of late; zero until one has ended. Nearer to the least than
+    /// to the average: what a worker waits for a processor is no reason for more of them.
     service: Duration,
+    /// When more workers were asked for last, because jobs had waited too long.
+    grown: Option<Instant>,
     /// A stack: the worker that has rested least works next, so that the others age out.
     idle: Vec<Arc<Seat>>,
     /// Threads started and not yet left, those at rest included.
     running: usize,
-    /// Threads that have a job.
-    busy: usize,
+    /// When the jobs that threads have were taken.
+    taken: Vec<Instant>,
     closed: bool,
 }
 
@@ -96,16 +108,22 @@ impl Lane {
         };
         // A job that a worker is about to take waits for none.
         let capacity = self.limits.queue + self.limits.workers;
-        if state.closed || state.queue.len() + state.busy >= capacity {
+        if state.closed || state.queue.len() + state.taken.len() >= capacity {
             return Err(job);
         }
         let since = Instant::now();
         state.queue.insert(place, Queued { job, since });
+        let at_hand = state.at_hand(since);
+        if state.suffices(at_hand) {
+            return Ok(());
+        }
         if let Some(seat) = state.idle.pop() {
+            // Whoever wakes wants the lock.
+            drop(state);
             seat.0.notify_one();
             return Ok(());
         }
-        if state.running >= self.limits.workers || !state.is_short() {
+        if state.running >= self.limits.workers || !state.is_short(at_hand) {
             return Ok(());
         }
         state.running += 1;
@@ -120,23 +138,34 @@ impl Lane {
         stranded.map_or(Ok(()), |queued| Err(queued.job))
     }
 
-    /// Starts more threads for jobs that have waited too long, twice as many as there are. To be
+    /// Wakes or starts more threads for jobs that have waited too long, as many as are awake. To be
     /// called from time to time; gives the time until the next call, `None` when there is no need
     /// for one before another job is submitted.
     pub(super) fn tend(&self, start: impl Fn() -> io::Result<()>) -> Option<Duration> {
         let mut state = self.lock();
         let oldest = state.queue.front()?.since;
-        let room = self.limits.workers - state.running.min(self.limits.workers);
-        if room == 0 || state.closed || !state.idle.is_empty() {
+        let now = Instant::now();
+        let awake = state.running - state.idle.len();
+        let room = self.limits.workers - awake.min(self.limits.workers);
+        if room == 0 || state.closed {
             return None;
         }
-        let waited = oldest.elapsed();
+        let waited = now - oldest;
         if waited < PATIENCE {
             return Some(PATIENCE - waited);
         }
-        let more = state.running.max(1).min(room).min(state.queue.len());
+        let keeps_up = waited < DOUBT && state.suffices(state.at_hand(now));
+        if keeps_up || state.grown.is_some_and(|grown| now - grown < PATIENCE) {
+            return Some(PATIENCE);
+        }
+        state.grown = Some(now);
+        let more = awake.max(1).min(room).min(state.queue.len());
+        let resting = state.idle.len();
+        let woken = state.idle.split_off(resting - more.min(resting));
+        let more = more - woken.len();
         state.running += more;
         drop(state);
+        woken.iter().for_each(|seat| seat.0.notify_one());
         let failed = (0..more).filter(|_| start().is_err()).count();
         if failed > 0 {
             self.lock().running -= failed;
@@ -149,25 +178,28 @@ impl Lane {
         self.lock().remove(id).is_some()
     }
 
-    /// The next job for the worker that owns `seat`, is back from another, had its last one that
-    /// was sent at `rested`, and spent `service` on it. `None`: the worker has left the lane and
-    /// must end.
+    /// The next job for the worker that owns `seat`, and when it is taken. `back`: when that was
+    /// for the one that it comes back from; `service`: what it has spent on that, if it was sent;
+    /// `rested`: when it came back from one that was. `None`: the worker has left the lane and must
+    /// end.
     pub(super) fn take(
         &self,
         seat: &Arc<Seat>,
-        is_back: bool,
+        back: Option<Instant>,
         rested: Instant,
         service: Option<Duration>,
-    ) -> Option<Job> {
+    ) -> Option<(Job, Instant)> {
         let leave_at = rested + self.limits.idle;
         let mut state = self.lock();
-        if is_back {
-            state.busy -= 1;
+        let workers = state.taken.len().max(1);
+        if let Some(place) = state.taken.iter().position(|taken| Some(*taken) == back) {
+            state.taken.remove(place);
         }
         if let Some(service) = service {
+            let share = u32::try_from(16 * workers).unwrap_or(u32::MAX);
             state.service = match state.service {
                 Duration::ZERO => service,
-                average => average * 7 / 8 + service / 8,
+                before => service.min(before + service.saturating_sub(before) / share),
             };
         }
         loop {
@@ -176,11 +208,12 @@ impl Lane {
                 return None;
             }
             if let Some(queued) = state.queue.pop_front() {
-                state.busy += 1;
+                let now = Instant::now();
+                state.taken.push(now);
                 if state.queue.is_empty() && state.queue.capacity() > KEPT {
                     state.queue = VecDeque::new();
                 }
-                return Some(queued.job);
+                return Some((queued.job, now));
             }
             state.idle.push(Arc::clone(seat));
             while let Some(place) = state.place(seat) {
@@ -228,11 +261,28 @@ impl State {
         self.queue.remove(place)
     }
 
-    /// Whether the threads that run are too few for what is queued.
-    fn is_short(&self) -> bool {
+    /// Threads that are awake and have not been away for so long that nobody knows when they come
+    /// back.
+    fn at_hand(&self, now: Instant) -> u32 {
+        let away = self.taken.partition_point(|taken| now - *taken >= PATIENCE);
+        let at_hand = self.running - self.idle.len() - away;
+        u32::try_from(at_hand).unwrap_or(u32::MAX)
+    }
+
+    /// Whether so many threads keep up with the loop.
+    fn suffices(&self, threads: u32) -> bool {
+        match self.service {
+            Duration::ZERO => threads >= EAGER,
+            service => service <= PACE.saturating_mul(threads),
+        }
+    }
+
+    /// Whether so many threads are too few for what is queued.
+    fn is_short(&self, threads: u32) -> bool {
         let jobs = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
-        let threads = u32::try_from(self.running).unwrap_or(u32::MAX);
-        self.running < EAGER || self.service.saturating_mul(jobs) / threads > PATIENCE
+        threads == 0
+            || self.service.is_zero()
+            || self.service.saturating_mul(jobs) / threads > PATIENCE
     }
 
     fn place(&self, seat: &Arc<Seat>) -> Option<usize> {

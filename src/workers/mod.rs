@@ -2,8 +2,8 @@
 //! backend (contract, sections 2, 3 and 6).
 //!
 //! Two lanes, one for each kind of callback, so that connects that hang cannot delay disconnects.
-//! A thread is started when a job comes and nobody rests, and ends after a while without work;
-//! an idle gateway has none. Each worker has an HTTP agent of its own with at most one kept
+//! A thread is started when those that run are too few for a job that comes, and ends after a while
+//! without work; an idle gateway has none. Each worker has an HTTP agent of its own with at most one kept
 //! connection, which ends with the worker: that is what closes idle connections.
 
 mod dial;
@@ -125,17 +125,13 @@ impl Workers {
         host::spawn(name, STACK, Box::new(move || shared.work(&lane)))
     }
 
-    /// Starts more threads where jobs have waited too long; gives the time after which to call it
+    /// Wakes or starts more threads where jobs have waited too long; gives the time after which to call it
     /// again, `None` for when a job is submitted.
     pub fn tend(&self) -> Option<Duration> {
-        let connects = self.connects.tend(|| self.start(&self.connects, "connect"));
-        let disconnects = self
-            .disconnects
-            .tend(|| self.start(&self.disconnects, "disconnect"));
-        match (connects, disconnects) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let tend = |lane: &Arc<Lane>, name| lane.tend(|| self.start(lane, name));
+        let connects = tend(&self.connects, "connect");
+        let disconnects = tend(&self.disconnects, "disconnect");
+        [connects, disconnects].into_iter().flatten().min()
     }
 
     /// Takes back a connect that no worker has begun: true, and no result will come. False: its

@@ -42,16 +42,14 @@ impl Shared {
         let seat = Arc::new(Seat::default());
         let mut own = None;
         let mut rested = Instant::now();
-        let mut service = None;
-        let mut is_back = false;
-        while let Some(job) = lane.take(&seat, is_back, rested, service) {
-            is_back = true;
-            let begun = Instant::now();
+        let (mut back, mut service) = (None, None);
+        while let Some((job, taken)) = lane.take(&seat, back, rested, service) {
+            back = Some(taken);
             let outcome = self.perform(&mut own, &job);
             service = None;
             if !matches!(outcome, Outcome::NeverSent) {
                 rested = Instant::now();
-                service = Some(rested - begun);
+                service = Some(rested - taken);
             }
             self.outbox.post(job, outcome);
         }

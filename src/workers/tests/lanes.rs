@@ -1,11 +1,9 @@
 //! Who works when: queues, threads, results and wakes.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Mutex;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::backend::*;
@@ -337,86 +335,4 @@ fn without_a_thread_the_job_comes_back() {
     assert_eq!(lane.threads(), (2, 0));
     lane.submit(connect(5), || panic!("two is all"))
         .expect("queued");
-}
-
-fn lane_of(workers: usize) -> Lane {
-    Lane::new(Limits {
-        workers,
-        queue: 10_000,
-        idle: Duration::from_secs(60),
-    })
-}
-
-/// Submits so many jobs, from that id on, and gives the number of threads that were started.
-fn crowd(lane: &Lane, from: u64, jobs: u64) -> usize {
-    let started = Cell::new(0);
-    for id in from..from + jobs {
-        let start = || {
-            started.set(started.get() + 1);
-            Ok(())
-        };
-        lane.submit(connect(id), start).expect("room");
-    }
-    started.get()
-}
-
-#[test]
-fn threads_are_as_many_as_the_backend_is_slow() {
-    let rested = Instant::now();
-    let table = [
-        (Duration::from_micros(100), 0),
-        (Duration::from_millis(1), 6),
-        (Duration::from_millis(50), 60),
-    ];
-    for (service, more) in table {
-        let lane = lane_of(64);
-        assert_eq!(crowd(&lane, 0, 10), 4, "before anything is known");
-        let seat = Arc::default();
-        assert!(lane.take(&seat, false, rested, Some(service)).is_some());
-        assert_eq!(crowd(&lane, 10, 91), more, "{service:?}");
-    }
-}
-
-#[test]
-fn a_backend_that_never_answers_gets_every_thread_in_time() {
-    let lane = lane_of(64);
-    assert_eq!(crowd(&lane, 0, 100), 4);
-    let (started, begun) = (Cell::new(4), Instant::now());
-    let start = || {
-        started.set(started.get() + 1);
-        Ok(())
-    };
-    while lane.tend(start).is_some() {
-        assert!(begun.elapsed() < PATIENCE);
-        thread::yield_now();
-    }
-    assert_eq!(started.get(), 64);
-}
-
-#[test]
-fn nothing_is_tended_while_nobody_waits() {
-    let lane = lane_of(64);
-    assert_eq!(lane.tend(|| unreachable!()), None);
-    crowd(&lane, 0, 1);
-    let seat = Arc::default();
-    assert!(lane.take(&seat, false, Instant::now(), None).is_some());
-    assert_eq!(lane.tend(|| unreachable!()), None);
-}
-
-#[test]
-fn a_queue_counts_only_who_would_wait() {
-    let lane = Lane::new(Limits {
-        workers: 4,
-        queue: 1,
-        idle: Duration::from_secs(60),
-    });
-    assert_eq!(crowd(&lane, 0, 5), 4);
-    assert!(lane.submit(connect(5), || Ok(())).is_err());
-    let seats: Vec<_> = (0..4).map(|_| Arc::default()).collect();
-    for seat in &seats {
-        assert!(lane.take(seat, false, Instant::now(), None).is_some());
-    }
-    assert!(lane.submit(connect(6), || Ok(())).is_err());
-    assert!(lane.take(&seats[0], true, Instant::now(), None).is_some());
-    assert!(lane.submit(connect(7), || Ok(())).is_ok());
 }

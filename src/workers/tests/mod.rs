@@ -1,5 +1,6 @@
 mod answers;
 mod backend;
+mod crowds;
 mod kept;
 mod lanes;
 mod names;
