@@ -1,8 +1,8 @@
 //! What the machine allows, and threads.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use rlimit::Resource;
 
@@ -21,17 +21,47 @@ pub fn prepare() -> HostFacts {
     }
 }
 
-/// Starts a thread with so many bytes of stack. Boxed, so that the program holds the library's part
-/// of it once and not for every kind of thread.
-///
-/// # Errors
-/// The system has no more threads, or no memory for one.
-pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+/// What a thread does. Boxed, so that the program holds the library's part of starting one once and
+/// not for every kind of thread.
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Bytes of stack of a thread that does next to nothing.
+const LITTLE: usize = 64 * 1024;
+
+fn begin(name: &str, stack: usize, work: Work) -> io::Result<JoinHandle<()>> {
     thread::Builder::new()
         .name(name.to_owned())
         .stack_size(stack)
         .spawn(work)
-        .map(drop)
+}
+
+/// Starts a thread with so many bytes of stack.
+///
+/// # Errors
+/// The system has no more threads, or no memory for one.
+pub fn spawn(name: &str, stack: usize, work: Work) -> io::Result<()> {
+    begin(name, stack, work).map(drop)
+}
+
+/// Starts a thread as [`spawn`] does, by way of another that ends at once: the C library allocates a
+/// little for each thread, in the heap of the one that starts it, and keeps that for longer than the
+/// thread lives. Amid the memory of a crowd it would pin all that is below it.
+///
+/// # Errors
+/// As of [`spawn`].
+pub fn spawn_apart(name: &'static str, stack: usize, work: Work) -> io::Result<()> {
+    let begun = Arc::new(OnceLock::new());
+    let theirs = Arc::clone(&begun);
+    let starter = begin(
+        "starter",
+        LITTLE,
+        Box::new(move || {
+            let _ = theirs.set(spawn(name, stack, work));
+        }),
+    )?;
+    let _ = starter.join();
+    let begun = Arc::into_inner(begun).and_then(OnceLock::into_inner);
+    begun.unwrap_or_else(|| Err(io::Error::other("the thread that starts threads panicked")))
 }
 
 /// Sizes of small pieces, from [`SMALLEST`] on in steps of [`STEP`] bytes, that glibc keeps in a
@@ -48,8 +78,8 @@ const STEP: usize = 16;
 /// freed by a thread that ends, with which its cache ends as well.
 ///
 /// # Errors
-/// As of [`spawn`], with the same bytes of stack.
-pub fn trim_heap(stack: usize) -> io::Result<()> {
+/// As of [`spawn`].
+pub fn trim_heap() -> io::Result<()> {
     let desk = Arc::new((Mutex::new(None), Condvar::new()));
     let theirs = Arc::clone(&desk);
     // Before the cache is emptied: what starting a thread frees would fill it anew.
@@ -59,7 +89,7 @@ pub fn trim_heap(stack: usize) -> io::Result<()> {
         let pieces = filled.wait_while(pieces, |pieces| pieces.is_none());
         drop(pieces.map(|mut pieces| pieces.take()));
     };
-    spawn("trim", stack, Box::new(free))?;
+    spawn("trim", LITTLE, Box::new(free))?;
     let mut pieces: Vec<Vec<u8>> = Vec::with_capacity(SIZES * EACH);
     for size in 0..SIZES * EACH {
         pieces.push(Vec::with_capacity(SMALLEST + size / EACH * STEP));

@@ -25,7 +25,7 @@ use crate::gateway::{ConnId, Effect, Gateway, Settings};
 use crate::host;
 use crate::net::{self, Transfer};
 use crate::time::Time;
-use crate::workers::{self, Workers};
+use crate::workers::Workers;
 
 use accept::Listener;
 pub use start::StartError;
@@ -373,7 +373,7 @@ impl Server {
                 Effect::Call(job) => self.call(job, now),
                 Effect::TrimHeap => {
                     // Memory that stays is no fault.
-                    let _ = host::trim_heap(workers::STACK);
+                    let _ = host::trim_heap();
                 }
                 Effect::Withdraw(job) => {
                     if self

@@ -221,6 +221,9 @@ impl Lane {
                 if left.is_zero() {
                     state.idle.remove(place);
                     state.running -= 1;
+                    if state.running == 0 {
+                        state.forget();
+                    }
                     return None;
                 }
                 (state, _) = seat
@@ -283,6 +286,11 @@ impl State {
         threads == 0
             || self.service.is_zero()
             || self.service.saturating_mul(jobs) / threads > PATIENCE
+    }
+
+    /// Gives back what is empty, before nobody is there to fill it.
+    fn forget(&mut self) {
+        (self.queue, self.idle, self.taken) = (VecDeque::new(), Vec::new(), Vec::new());
     }
 
     fn place(&self, seat: &Arc<Seat>) -> Option<usize> {

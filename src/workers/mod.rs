@@ -31,7 +31,7 @@ use crate::callback::{Action, CallbackResult, Job, JobId, Outcome};
 use crate::host;
 
 /// Bytes of stack per worker.
-pub(crate) const STACK: usize = if cfg!(feature = "tls") {
+const STACK: usize = if cfg!(feature = "tls") {
     512 * 1024
 } else {
     256 * 1024
@@ -120,9 +120,9 @@ impl Workers {
         lane.submit(job, || self.start(lane, name))
     }
 
-    fn start(&self, lane: &Arc<Lane>, name: &str) -> io::Result<()> {
+    fn start(&self, lane: &Arc<Lane>, name: &'static str) -> io::Result<()> {
         let (lane, shared) = (Arc::clone(lane), Arc::clone(&self.shared));
-        host::spawn(name, STACK, Box::new(move || shared.work(&lane)))
+        host::spawn_apart(name, STACK, Box::new(move || shared.work(&lane)))
     }
 
     /// Wakes or starts more threads where jobs have waited too long; gives the time after which to call it
