@@ -1,11 +1,8 @@
 //! A bounded queue of jobs and the threads that empty it.
 //!
-//! Threads are as many as the backend's slowness asks for, told by how long a callback takes of
-//! late. While those at hand keep up with the loop, a job waits for one of them, as to wake another
-//! may cost more than a fast backend's answer. Otherwise more wake; more start when the queue would
-//! keep its last job waiting, and more again when none comes back at all. So a crowd of connects to
-//! a fast backend costs a few threads, and one to a slow or hanging backend gets all that the limit
-//! allows.
+//! Threads are as many as the backend's slowness asks for, see [`Growth`]. While those at hand keep
+//! up with the loop, a job waits for one of them, as to wake another may cost more than a fast
+//! backend's answer.
 //!
 //! Laws: a job is in the queue until exactly one worker takes it, or it is withdrawn. While there
 //! is one, a worker is awake, who looks at the queue before it rests or leaves; so no job ever lies
@@ -16,20 +13,8 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::growth::{Growth, Help, PATIENCE};
 use crate::callback::{Job, JobId};
-
-/// Threads that start before it is known how long a callback takes.
-const EAGER: u32 = 4;
-
-/// What a callback costs the event loop, about: when one takes so many times longer, that many
-/// threads keep up with the loop.
-const PACE: Duration = Duration::from_micros(30);
-
-/// How long a job may be expected to wait, or has waited, before more threads start.
-const PATIENCE: Duration = Duration::from_millis(10);
-
-/// How long it waits before they do although those at hand ought to be enough.
-const DOUBT: Duration = Duration::from_millis(100);
 
 /// Jobs for which an empty queue keeps memory.
 const KEPT: usize = 256;
@@ -50,15 +35,10 @@ pub(super) struct Lane {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     /// In the order of the jobs' ids.
     queue: VecDeque<Queued>,
-    /// What a job has taken its worker of late; zero until one has ended. Nearer to the least than
-    /// to the average: what a worker waits for a processor is no reason for more of them.
-    service: Duration,
-    /// When more workers were asked for last, because jobs had waited too long.
-    grown: Option<Instant>,
+    growth: Growth,
     /// A stack: the worker that has rested least works next, so that the others age out.
     idle: Vec<Arc<Seat>>,
     /// Threads started and not yet left, those at rest included.
@@ -81,8 +61,15 @@ pub(super) struct Seat(Condvar);
 impl Lane {
     pub(super) fn new(limits: Limits) -> Lane {
         Lane {
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                growth: Growth::new(limits.workers, Instant::now()),
+                idle: Vec::new(),
+                running: 0,
+                taken: Vec::new(),
+                closed: false,
+            }),
             limits,
-            state: Mutex::default(),
         }
     }
 
@@ -113,8 +100,12 @@ impl Lane {
         }
         let since = Instant::now();
         state.queue.insert(place, Queued { job, since });
-        let at_hand = state.at_hand(since);
-        if state.suffices(at_hand) {
+        if state.queue.len() == 1 {
+            state.growth.begin(since);
+        }
+        let (at_hand, jobs) = (state.at_hand(since), state.queue.len());
+        let help = state.growth.help(at_hand, jobs, since);
+        if help == Help::None {
             return Ok(());
         }
         if let Some(seat) = state.idle.pop() {
@@ -123,7 +114,7 @@ impl Lane {
             seat.0.notify_one();
             return Ok(());
         }
-        if state.running >= self.limits.workers || !state.is_short(at_hand) {
+        if help == Help::Wake || state.running >= self.limits.workers {
             return Ok(());
         }
         state.running += 1;
@@ -138,9 +129,9 @@ impl Lane {
         stranded.map_or(Ok(()), |queued| Err(queued.job))
     }
 
-    /// Wakes or starts more threads for jobs that have waited too long, as many as are awake. To be
-    /// called from time to time; gives the time until the next call, `None` when there is no need
-    /// for one before another job is submitted.
+    /// Wakes or starts more threads for jobs that have waited too long. To be called from time to
+    /// time; gives the time until the next call, `None` when there is no need for one before another
+    /// job is submitted.
     pub(super) fn tend(&self, start: impl Fn() -> io::Result<()>) -> Option<Duration> {
         let mut state = self.lock();
         let oldest = state.queue.front()?.since;
@@ -154,12 +145,9 @@ impl Lane {
         if waited < PATIENCE {
             return Some(PATIENCE - waited);
         }
-        let keeps_up = waited < DOUBT && state.suffices(state.at_hand(now));
-        if keeps_up || state.grown.is_some_and(|grown| now - grown < PATIENCE) {
-            return Some(PATIENCE);
-        }
-        state.grown = Some(now);
-        let more = awake.max(1).min(room).min(state.queue.len());
+        let at_hand = state.at_hand(now);
+        let more = state.growth.more(at_hand, waited, now);
+        let more = more.min(room).min(state.queue.len());
         let resting = state.idle.len();
         let woken = state.idle.split_off(resting - more.min(resting));
         let more = more - woken.len();
@@ -191,16 +179,12 @@ impl Lane {
     ) -> Option<(Job, Instant)> {
         let leave_at = rested + self.limits.idle;
         let mut state = self.lock();
-        let workers = state.taken.len().max(1);
-        if let Some(place) = state.taken.iter().position(|taken| Some(*taken) == back) {
+        let taken = state.taken.len();
+        if let Some(place) = state.taken.iter().position(|at| Some(*at) == back) {
             state.taken.remove(place);
         }
         if let Some(service) = service {
-            let share = u32::try_from(16 * workers).unwrap_or(u32::MAX);
-            state.service = match state.service {
-                Duration::ZERO => service,
-                before => service.min(before + service.saturating_sub(before) / share),
-            };
+            state.growth.ended(service, taken);
         }
         loop {
             if state.closed {
@@ -220,10 +204,7 @@ impl Lane {
                 let left = leave_at.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     state.idle.remove(place);
-                    state.running -= 1;
-                    if state.running == 0 {
-                        state.forget();
-                    }
+                    state.left();
                     return None;
                 }
                 (state, _) = seat
@@ -266,31 +247,18 @@ impl State {
 
     /// Threads that are awake and have not been away for so long that nobody knows when they come
     /// back.
-    fn at_hand(&self, now: Instant) -> u32 {
+    fn at_hand(&self, now: Instant) -> usize {
         let away = self.taken.partition_point(|taken| now - *taken >= PATIENCE);
-        let at_hand = self.running - self.idle.len() - away;
-        u32::try_from(at_hand).unwrap_or(u32::MAX)
+        self.running - self.idle.len() - away
     }
 
-    /// Whether so many threads keep up with the loop.
-    fn suffices(&self, threads: u32) -> bool {
-        match self.service {
-            Duration::ZERO => threads >= EAGER,
-            service => service <= PACE.saturating_mul(threads),
+    /// A thread has gone for want of work. The last one leaves no memory behind.
+    fn left(&mut self) {
+        self.running -= 1;
+        self.growth.left(self.running);
+        if self.running == 0 {
+            (self.queue, self.idle, self.taken) = (VecDeque::new(), Vec::new(), Vec::new());
         }
-    }
-
-    /// Whether so many threads are too few for what is queued.
-    fn is_short(&self, threads: u32) -> bool {
-        let jobs = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
-        threads == 0
-            || self.service.is_zero()
-            || self.service.saturating_mul(jobs) / threads > PATIENCE
-    }
-
-    /// Gives back what is empty, before nobody is there to fill it.
-    fn forget(&mut self) {
-        (self.queue, self.idle, self.taken) = (VecDeque::new(), Vec::new(), Vec::new());
     }
 
     fn place(&self, seat: &Arc<Seat>) -> Option<usize> {

@@ -10,6 +10,7 @@ mod dial;
 mod exchange;
 mod failure;
 mod front;
+mod growth;
 mod lane;
 mod resolver;
 mod socket;

@@ -10,7 +10,6 @@ use super::backend::*;
 use crate::workers::lane::{Lane, Limits};
 
 const FAST: Duration = Duration::from_micros(20);
-const SLOW: Duration = Duration::from_millis(50);
 
 /// How long a job waits before more threads are asked for.
 const STEP: Duration = Duration::from_millis(10);
@@ -34,48 +33,6 @@ fn crowd(lane: &Lane, from: u64, jobs: u64) -> usize {
         lane.submit(connect(id), start).expect("room");
     }
     started.get()
-}
-
-#[test]
-fn threads_are_as_many_as_the_backend_is_slow() {
-    let rested = Instant::now();
-    let table: [(&[Duration], usize); 6] = [
-        (&[FAST], 0),
-        (&[Duration::from_micros(100)], 0),
-        (&[Duration::from_millis(1)], 6),
-        (&[SLOW], 60),
-        // The whole machine may have stood still.
-        (&[FAST, SLOW, SLOW, SLOW, FAST], 0),
-        (&[FAST, SLOW], 28),
-    ];
-    for (services, more) in table {
-        let lane = lane_of(64);
-        assert_eq!(crowd(&lane, 0, 10), 4, "before anything is known");
-        let (seat, mut back) = (Arc::default(), None);
-        for service in services {
-            let taken = lane.take(&seat, back, rested, Some(*service));
-            back = taken.map(|(_, at)| at);
-            assert!(back.is_some());
-        }
-        let rest = 90 + services.len() as u64;
-        assert_eq!(crowd(&lane, 10, rest), more, "{services:?}");
-    }
-}
-
-/// A standstill makes all that are away come back late, which is one late answer, not many.
-#[test]
-fn many_at_once_are_no_more_of_a_reason_than_one() {
-    let lane = lane_of(64);
-    assert_eq!(crowd(&lane, 0, 20), 4);
-    let take = |back, service| {
-        let taken = lane.take(&Arc::default(), back, Instant::now(), service);
-        taken.map(|(_, at)| at)
-    };
-    let out: Vec<_> = (0..4).map(|_| take(None, Some(FAST))).collect();
-    for back in out {
-        take(back, Some(SLOW));
-    }
-    assert!((1..20).contains(&crowd(&lane, 20, 40)));
 }
 
 #[test]
@@ -243,41 +200,4 @@ fn a_slow_backend_has_all_of_them_awake_at_once() {
     let mut taken: Vec<u64> = (0..4).map(|_| crew.next().1).collect();
     taken.sort_unstable();
     assert_eq!(taken, [10, 11, 12, 13]);
-}
-
-/// However fast a callback was of late: nobody waits for long behind those that are awake.
-#[test]
-fn a_job_that_waits_all_the_same_gets_help() {
-    let (lane, seat) = (lane_of(64), Arc::default());
-    let mut back = None;
-    let mut take = || {
-        let taken = lane.take(&seat, back, Instant::now(), Some(FAST));
-        let (job, at) = taken.expect("a job");
-        back = Some(at);
-        job.id.0
-    };
-    crowd(&lane, 0, 4);
-    for id in 0..4 {
-        assert_eq!(take(), id);
-    }
-    let (begun, started) = (Instant::now(), Cell::new(0));
-    let start = || {
-        started.set(started.get() + 1);
-        Ok(())
-    };
-    assert_eq!(crowd(&lane, 1 << 40, 20), 0);
-    for id in 4.. {
-        assert_eq!(crowd(&lane, id, 1), 0);
-        assert_eq!(take(), id);
-        let before = Instant::now();
-        lane.tend(start);
-        if started.get() > 0 {
-            lane.tend(start);
-            // As many again only when these have had a moment.
-            assert!(started.get() == 4 || before.elapsed() >= STEP);
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE / 5, "nobody is started");
-    }
-    assert!(begun.elapsed() >= 10 * STEP);
 }

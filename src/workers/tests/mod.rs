@@ -1,6 +1,7 @@
 mod answers;
 mod backend;
 mod crowds;
+mod growth;
 mod kept;
 mod lanes;
 mod names;
