@@ -9,9 +9,10 @@ mod support;
 
 use std::io::Write;
 use std::thread;
+use std::time::Duration;
 
 use crowd::{Taken, need_descriptors, open_crowd, read_all, watched};
-use process::proportional_kib;
+use process::{eventually_within, proportional_kib};
 use support::{Backend, Builder, Client, Gateway, OK, assert_error, assert_ok, assert_served};
 use support::{open_stream, send_data, send_request};
 
@@ -27,7 +28,9 @@ fn unhurried(backend: &Backend) -> Builder {
     [
         "CONNECT_TIMEOUT_SECONDS",
         "HEARTBEAT_INTERVAL_SECONDS",
+        "NEW_CONNECTION_TIMEOUT_SECONDS",
         "PEER_TIMEOUT_SECONDS",
+        "REQUEST_TIMEOUT_SECONDS",
         "STALL_TIMEOUT_SECONDS",
     ]
     .into_iter()
@@ -39,6 +42,17 @@ fn unhurried(backend: &Backend) -> Builder {
 /// KiB that a process may have which had `start` and uses a budget of so many bytes.
 fn bound(start: usize, budget: usize) -> usize {
     start + budget / 1024 * 13 / 10 + ELSE
+}
+
+/// What a crowd needed goes back to the system when it has left.
+#[track_caller]
+fn assert_given_back(gateway: &Gateway, start: usize) {
+    let mut now = 0;
+    eventually_within("memory given back", Duration::from_secs(30), || {
+        now = proportional_kib(gateway.pid());
+        now <= start + ELSE
+    });
+    println!("pss {now} KiB when all have left");
 }
 
 fn clients(crowd: &[(Client, String)]) -> impl Iterator<Item = &Client> {
@@ -115,6 +129,7 @@ fn the_ends_of_large_events_cost_their_own_bytes() {
     assert_eq!(dropped, 0);
     drop(crowd);
     backend.assert_balanced();
+    assert_given_back(&gateway, start);
 }
 
 /// Each is sent an event and reads nothing: whoever holds most goes, until the others fit.
@@ -142,6 +157,7 @@ fn readers_that_never_read_cost_what_all_may_hold() {
     gateway.wait_log_all(&["[WARN]", "reason=error", "limit=MAX_HELD_BYTES"]);
     drop(crowd);
     backend.assert_balanced();
+    assert_given_back(&gateway, start);
 }
 
 /// An event to each, pipelined; how many were answered 500, all others being 200.
@@ -205,6 +221,7 @@ fn header_fields_of_a_crowd_cost_what_all_may_keep() {
     assert_ok(&send_data(&gateway, &token, "x"), OK);
     assert_eq!(other.next_event(), "data: x\n\n");
     drop(crowd);
+    assert_given_back(&gateway, start);
 }
 
 /// Whether a stream opened; if not, the answer told why.
