@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
 
-use crate::support::Port;
+use crate::support::{self, Port};
 use crate::tools;
 
 /// One browser at a time: several of them leave none enough of a small host.
@@ -29,7 +29,7 @@ fn drive(case: &str) {
         .arg(case)
         .env("PORTS", ports.to_string())
         .env("GATEWAY", env!("CARGO_BIN_EXE_ssegateway"))
-        .env("BACKEND", env!("CARGO_BIN_EXE_demo"))
+        .env("BACKEND", support::demo())
         .env("NGINX", tools::program("nginx"))
         .env(
             "CHROMIUM",

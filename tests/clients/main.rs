@@ -1,7 +1,7 @@
 //! Real clients against the real gateway: what people open streams with, and what stands between.
 //!
 //! ```text
-//! cargo test --test clients -- --include-ignored
+//! cargo build --example demo && cargo test --test clients -- --include-ignored
 //! ```
 //!
 //! Every test is ignored by default, so that `cargo test` needs Rust alone. What these need beside
@@ -14,7 +14,6 @@
 // A test target has no users but itself.
 #![allow(unreachable_pub)]
 
-#[cfg(feature = "demo")]
 mod browser;
 mod lines;
 mod nginx;

@@ -4,11 +4,11 @@ use std::process::{Command, Output};
 
 use serde_json::json;
 
-use crate::support::{Client, Port};
+use crate::support::{self, Client, Port};
 use crate::world::{Stream, World};
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_demo"))
+    Command::new(support::demo())
         .args(arguments)
         .env_clear()
         .output()

@@ -8,7 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::{Backend, Callback, Client, Gateway, Port, Response, Shared};
+use crate::support::{self, Backend, Callback, Client, Gateway, Port, Response, Shared};
 
 /// The backend's program; killed when dropped.
 pub(crate) struct Demo {
@@ -20,7 +20,7 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts `demo backend` for the gateway on this port and waits until it listens.
     fn start(port: Port, gateway: u16, send_url: Option<String>) -> Demo {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+        let mut command = Command::new(support::demo());
         command.args([
             "backend",
             "--listen",

@@ -25,7 +25,7 @@ pub use client::{Client, Head, Response};
 pub use gateway::{Builder, Gateway, Line, each_line, signal};
 pub use ledger::Ledger;
 pub use ports::Port;
-pub use program::{assert_refused, program};
+pub use program::{assert_refused, demo, program};
 pub use shared::Shared;
 
 /// The longest that one wait lasts, be it for a callback, for a line of the log or for the next

@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use crate::connections::Connections;
-use crate::gateway::Event;
+use super::connections::Connections;
+use super::gateway::Event;
 
 /// Most tasks that run at once; each has a thread.
 const MAX_RUNNING: usize = 100;
@@ -279,9 +279,9 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gateway::Outcome;
+    use super::super::gateway::fake::Fake;
     use super::*;
-    use crate::gateway::Outcome;
-    use crate::gateway::fake::Fake;
 
     fn tasks() -> (Arc<Fake>, Arc<Connections>, Arc<Tasks>) {
         let fake = Arc::<Fake>::default();

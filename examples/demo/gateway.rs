@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use ureq::Agent;
 
-use crate::say;
+use super::say;
 
 /// Longest that a send may take, in all. The gateway answers at once; a send made while a callback
 /// is being answered must end well before the gateway gives that callback up, which is after 5 s.

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
-use crate::connections::{Connections, Delivery};
-use crate::gateway::Event;
+use super::connections::{Connections, Delivery};
+use super::gateway::Event;
 
 /// Most events that wait for one client; the oldest go first.
 const MAX_WAITING: usize = 100;
@@ -191,9 +191,9 @@ impl Book {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use super::super::gateway::Outcome;
+    use super::super::gateway::fake::Fake;
     use super::*;
-    use crate::gateway::Outcome;
-    use crate::gateway::fake::Fake;
 
     struct World {
         fake: Arc<Fake>,

@@ -13,6 +13,8 @@
 //! callback URL, which is this backend. `demo backend` runs the backend alone.
 #![forbid(unsafe_code)]
 
+// They name each other by `super`: in tests/reference_backend, where their tests are run, all this is
+// a module.
 mod connections;
 mod gateway;
 mod options;

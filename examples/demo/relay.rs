@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use tiny_http::{Request, Response};
 
-use crate::options::{Place, authority};
+use super::options::{Place, authority};
 
 /// The gateway's answer to the same request, byte for byte.
 pub(crate) fn relay(request: Request, gateway: &Place) -> io::Result<()> {

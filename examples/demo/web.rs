@@ -9,14 +9,14 @@ use serde_json::{Value as Json, json};
 use ssegateway::logfmt::Value;
 use tiny_http::{Header, Method, Request, Response, Server};
 
-use crate::connections::{Connect, Connections};
-use crate::gateway::{Event, Gateway, wire};
-use crate::options::Place;
-use crate::relay::relay;
-use crate::say;
-use crate::target::{self, Stream};
-use crate::tasks::{Tasks, Work};
-use crate::versions::Versions;
+use super::connections::{Connect, Connections};
+use super::gateway::{Event, Gateway, wire};
+use super::options::Place;
+use super::relay::relay;
+use super::say;
+use super::target::{self, Stream};
+use super::tasks::{Tasks, Work};
+use super::versions::Versions;
 
 const PAGE: &str = include_str!("page.html");
 

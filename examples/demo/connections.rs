@@ -17,8 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
-use crate::gateway::{Event, Gateway, Outcome};
-use crate::say;
+use super::gateway::{Event, Gateway, Outcome};
+use super::say;
 
 /// Most tokens of the past that are kept in mind. A repeated callback comes within seconds.
 const MAX_PAST: usize = 1000;
@@ -174,8 +174,8 @@ impl Book {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::gateway::fake::Fake;
     use super::*;
-    use crate::gateway::fake::Fake;
 
     fn connections() -> (Arc<Fake>, Arc<Connections>) {
         let fake = Arc::<Fake>::default();
