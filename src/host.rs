@@ -21,6 +21,29 @@ pub fn prepare() -> HostFacts {
     }
 }
 
+/// Bytes that are asked of the kernel at once: one system call for some tokens.
+const AHEAD: usize = 256;
+
+/// A source of bytes that nobody can foresee, for up to [`AHEAD`] at a time.
+///
+/// # Panics
+/// The source, when the kernel has none to give; nothing can be done without.
+pub fn randomness() -> impl FnMut(&mut [u8]) {
+    let mut ahead = [0; AHEAD];
+    let mut left = 0;
+    move |bytes| {
+        if left < bytes.len() {
+            getrandom::fill(&mut ahead).expect("the kernel's random numbers");
+            left = AHEAD;
+        }
+        let given = &mut ahead[left - bytes.len()..left];
+        bytes.copy_from_slice(given);
+        // What was given away is nobody else's.
+        given.fill(0);
+        left -= bytes.len();
+    }
+}
+
 /// What a thread does. Boxed, so that the program holds the library's part of starting one once and
 /// not for every kind of thread.
 type Work = Box<dyn FnOnce() + Send>;
@@ -103,6 +126,21 @@ pub fn trim_heap() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_of_many_are_the_same() {
+        let mut random = randomness();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1000 {
+            let mut bytes = [0; 16];
+            random(&mut bytes);
+            assert_ne!(bytes, [0; 16]);
+            assert!(seen.insert(bytes));
+        }
+        let mut more = [0; 100];
+        random(&mut more);
+        assert!(more.iter().any(|byte| *byte != 0));
+    }
 
     #[test]
     fn the_soft_limit_is_raised_to_the_hard_one() {

@@ -69,6 +69,11 @@ impl Hasher for RandomBits {
     fn write_usize(&mut self, _: usize) {}
 }
 
+/// The token that these random bytes make: a version 4 UUID.
+pub fn from_random(bytes: [u8; 16]) -> Uuid {
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
 /// Reads a token: only the 36 characters that are issued name one (contract, section 4).
 ///
 /// Of the forms that the parser knows, the hyphenated one alone has this length.

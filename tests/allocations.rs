@@ -23,10 +23,15 @@ struct House {
 impl House {
     /// Streams that are open, and somebody to send to them.
     fn open() -> House {
-        let mut gateway = Gateway::new(Settings {
+        let settings = Settings {
             is_configured: true,
             heartbeat: HEARTBEAT,
             limits: Limits::default(),
+        };
+        let mut issued = 0_u128;
+        let mut gateway = Gateway::new(settings, move |bytes| {
+            issued += 1;
+            bytes.copy_from_slice(&issued.to_be_bytes()[..bytes.len()]);
         });
         let publisher = gateway.accept((), Scope::Whole, Time(0));
         let mut house = House {

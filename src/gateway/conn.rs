@@ -4,7 +4,6 @@ use uuid::Uuid;
 
 use super::ConnId;
 use super::eviction::Held;
-use super::journal::SentEvent;
 use crate::buf::ByteQueue;
 use crate::callback::JobId;
 use crate::config::Limits;
@@ -32,7 +31,7 @@ pub enum Scope {
 #[derive(Debug)]
 pub(super) struct Conn<S> {
     pub(super) io: S,
-    pub(super) generation: u32,
+    pub(super) id: ConnId,
     pub(super) scope: Scope,
     pub(super) state: State,
     /// What arrived and is not yet served: a partial head, requests behind one that waits.
@@ -61,6 +60,8 @@ pub(super) struct Conn<S> {
     pub(super) is_flush_queued: bool,
     /// Nothing is read until the peer reads its answers.
     pub(super) is_paused: bool,
+    /// It is among the connections that are ready to be served.
+    pub(super) is_ready: bool,
 }
 
 /// How the request under way wants to be answered.
@@ -154,8 +155,15 @@ pub(super) struct BodyUnderWay {
 /// What a request will lead to once its body is whole.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// A send; the body is needed.
+    /// A send; the body is needed, and another connection.
     Send,
+    /// What concerns nobody else.
+    Task(Task),
+}
+
+/// What a connection does by itself.
+#[derive(Debug)]
+pub(super) enum Task {
     /// Open a stream.
     Connect(StreamRequest),
     /// `GET /healthz`.
@@ -200,10 +208,10 @@ pub(super) struct Stream {
 }
 
 impl<S> Conn<S> {
-    pub(super) fn new(io: S, generation: u32, scope: Scope, now: Time) -> Conn<S> {
+    pub(super) fn new(io: S, id: ConnId, scope: Scope, now: Time) -> Conn<S> {
         Conn {
             io,
-            generation,
+            id,
             scope,
             state: State::reading(now),
             input: ByteQueue::default(),
@@ -219,7 +227,17 @@ impl<S> Conn<S> {
             is_blocked: false,
             is_flush_queued: false,
             is_paused: false,
+            is_ready: false,
         }
+    }
+
+    /// Whether requests are awaited.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.state, State::Reading { .. } | State::ReadingBody(_))
+    }
+
+    pub(super) fn wants_input(&self) -> bool {
+        !self.is_paused && !self.is_eof && !self.is_closed()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -283,6 +301,29 @@ impl<S> Conn<S> {
 }
 
 impl State {
+    /// Nothing is left but to write out the end of a stream.
+    pub(super) const END_OF_STREAM: State = State::Finishing {
+        is_stream: true,
+        discarded: 0,
+    };
+
+    /// Nothing is left but to write out answers.
+    pub(super) const LAST_ANSWER: State = State::Finishing {
+        is_stream: false,
+        discarded: 0,
+    };
+
+    /// The stream, if there is one; nothing is left of it but its end.
+    pub(super) fn take_stream(&mut self) -> Option<Stream> {
+        if !matches!(self, State::Streaming(_)) {
+            return None;
+        }
+        match std::mem::replace(self, State::END_OF_STREAM) {
+            State::Streaming(stream) => Some(stream),
+            _ => None,
+        }
+    }
+
     /// A connection that waits for a request from `now` on.
     pub(super) fn reading(now: Time) -> State {
         State::Reading {
@@ -291,15 +332,4 @@ impl State {
             is_begun: false,
         }
     }
-}
-
-/// A send that waits for its event's write to be tried.
-#[derive(Debug)]
-pub(super) struct PendingSend {
-    pub(super) publisher: ConnId,
-    pub(super) target: ConnId,
-    /// The command asked for a close behind the event.
-    pub(super) close: bool,
-    /// What the log will say of the event.
-    pub(super) sent: Option<SentEvent>,
 }

@@ -1,8 +1,9 @@
 //! Time: which deadlines are met, and what that means in each state.
 
-use super::conn::State;
+use super::Gateway;
+use super::conn::{Conn, State};
+use super::hub::Hub;
 use super::journal::Limit;
-use super::{ConnId, Gateway, entry};
 use crate::time::Time;
 use crate::wheel::Tick;
 
@@ -15,59 +16,57 @@ impl<S> Gateway<S> {
     /// than one call takes up.
     pub fn tick(&mut self, now: Time) -> bool {
         self.due_at = now;
-        let is_more = self.wheel.expire(now, EXPIRY_BUDGET, &mut self.due);
-        self.journal.tick(now);
+        let is_more = self.hub.wheel.expire(now, EXPIRY_BUDGET, &mut self.due);
+        self.hub.journal.tick(now);
         self.economize(now);
         is_more
     }
 
     /// A timer fired: acts if the deadline has come and has not moved meanwhile.
     pub(super) fn expired(&mut self, index: u32, now: Time) {
-        let Some(id) = self.at(index as usize) else {
-            return;
-        };
-        let Some(conn) = entry(&mut self.conns, id) else {
+        let id = self.conns.at(index as usize);
+        let Some((conn, hub)) = id.and_then(|id| self.both(id)) else {
             return;
         };
         conn.armed = Tick::NEVER;
-        if conn.deadline(&self.settings.limits) <= now {
-            self.deadline_met(id, now);
+        if conn.deadline(&hub.settings.limits) <= now {
+            conn.deadline_met(hub, now);
         }
-        self.settle(id, now);
+        conn.settle(hub, now);
     }
+}
 
-    fn deadline_met(&mut self, id: ConnId, now: Time) {
-        let stall = self.settings.limits.stall_timeout;
-        let Some(conn) = self.conn(id) else {
-            return;
-        };
-        if !conn.out.is_empty() && conn.stalled_since + stall <= now {
-            return match conn.state {
-                State::Streaming(_) => self.drop_stream(id, Limit::Stall, now),
-                State::AwaitingCallback(_) => self.drop_callback(id, Limit::Stall, now),
+impl<S> Conn<S> {
+    fn deadline_met(&mut self, hub: &mut Hub, now: Time) {
+        let stall = hub.settings.limits.stall_timeout;
+        if !self.out.is_empty() && self.stalled_since + stall <= now {
+            return match self.state {
+                State::Streaming(_) => self.drop_stream(hub, Limit::Stall, now),
+                State::AwaitingCallback(_) => self.drop_callback(hub, Limit::Stall, now),
                 _ => {
-                    self.journal.limit(Limit::Stall, None, now);
-                    self.abort(id);
+                    hub.journal.limit(Limit::Stall, None, now);
+                    self.abort(hub);
                 }
             };
         }
-        match &conn.state {
+        match &self.state {
             State::Reading {
                 is_begun: false, ..
-            } => self.silent_too_long(id, now),
-            State::Reading { .. } | State::ReadingBody(_) => self.request_timed_out(id, now),
-            State::AwaitingCallback(_) => self.callback_timed_out(id, now),
-            State::Streaming(_) => self.beat(id, now),
-            State::Lingering { .. } => self.close(id),
+            } => self.silent_too_long(hub, now),
+            State::Reading { .. } | State::ReadingBody(_) => self.request_timed_out(hub, now),
+            State::AwaitingCallback(_) => self.callback_timed_out(hub, now),
+            State::Streaming(_) => self.beat(hub, now),
+            State::Lingering { .. } => self.close(hub),
             State::Sending | State::Finishing { .. } | State::Closed => {}
         }
     }
 
-    fn silent_too_long(&mut self, id: ConnId, now: Time) {
-        match self.conn(id) {
-            Some(conn) if conn.is_new => self.journal.limit(Limit::Silence, None, now),
-            _ => self.journal.idled(),
+    fn silent_too_long(&mut self, hub: &mut Hub, now: Time) {
+        if self.is_new {
+            hub.journal.limit(Limit::Silence, None, now);
+        } else {
+            hub.journal.idled();
         }
-        self.close(id);
+        self.close(hub);
     }
 }

@@ -7,11 +7,11 @@
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use slab::Slab;
-
 use super::conn::{Conn, Scope, State};
+use super::conns::Conns;
+use super::hub::Hub;
 use super::journal::Limit;
-use super::{ConnId, Gateway, entry, routes};
+use super::{ConnId, Gateway, routes};
 use crate::callback::Reason;
 use crate::time::Time;
 
@@ -55,15 +55,15 @@ impl Ranking {
     }
 
     /// Forgets what is out of date once it is most of the entries, which costs a few steps for each.
-    fn tidy<S>(&mut self, conns: &Slab<Conn<S>>, is_current: fn(&Conn<S>, u64) -> bool) {
+    fn tidy<S>(&mut self, conns: &Conns<S>, is_current: fn(&Conn<S>, u64) -> bool) {
         if self.0.len() > 2 * conns.len() + 64 {
             self.retain(conns, is_current);
         }
     }
 
-    fn retain<S>(&mut self, conns: &Slab<Conn<S>>, is_current: fn(&Conn<S>, u64) -> bool) {
+    fn retain<S>(&mut self, conns: &Conns<S>, is_current: fn(&Conn<S>, u64) -> bool) {
         self.0.retain(|(rank, id)| {
-            let conn = current(conns, *id);
+            let conn = conns.get(*id);
             conn.is_some_and(|conn| is_current(conn, *rank))
         });
     }
@@ -89,127 +89,69 @@ pub(super) struct Eviction {
 impl<S> Gateway<S> {
     // ---- bytes ----
 
-    /// Brings the totals of held bytes up to date with one connection.
-    pub(super) fn charge(&mut self, id: ConnId) {
-        let Some(conn) = entry(&mut self.conns, id) else {
-            return;
-        };
-        let held = conn.held();
-        let was = std::mem::replace(&mut conn.charged, held);
-        self.held.outbound = self.held.outbound - was.outbound + held.outbound;
-        self.held.inbound = self.held.inbound - was.inbound + held.inbound;
-        if held.inbound == 0 && conn.under_way > 0 {
-            let rank = std::mem::take(&mut conn.under_way);
-            self.eviction.under_way.drop_first(rank.into());
-        }
-    }
-
     /// Counts what a stranger or a publisher leaves with us, and lets the youngest requests under
     /// way go until the others fit their budget.
     pub(super) fn trim_inbound(&mut self, id: ConnId, now: Time) {
-        self.charge(id);
-        if let Some(conn) = entry(&mut self.conns, id)
-            && conn.under_way == 0
-            && conn.charged.inbound > 0
-        {
-            self.eviction.requests = self.eviction.requests.wrapping_add(1).max(1);
-            conn.under_way = self.eviction.requests;
-            self.eviction.under_way.push(conn.under_way.into(), id);
-            self.eviction
-                .under_way
-                .tidy(&self.conns, Conn::is_under_way);
-        }
-        while self.held.inbound > self.settings.limits.max_inbound {
-            let Some((rank, id)) = self.eviction.under_way.pop() else {
-                return;
-            };
-            if current(&self.conns, id).is_some_and(|conn| conn.is_under_way(rank)) {
-                self.turn_away(id, now);
-            }
-        }
-    }
-
-    /// Ends a connection from which too much is held.
-    fn turn_away(&mut self, id: ConnId, now: Time) {
-        let Some(conn) = self.conn(id) else {
+        let Some((conn, hub)) = self.both(id) else {
             return;
         };
-        let is_read = conn.out.is_empty() || !conn.is_blocked;
-        match conn.state {
-            State::Reading { .. } | State::ReadingBody(_) if is_read => {
-                self.journal.limit(Limit::Inbound, None, now);
-                self.answer(id, &routes::OVERLOADED, now);
-                self.drop_input(id);
-            }
-            State::AwaitingCallback(_) if is_read => {
-                self.journal.limit(Limit::Inbound, None, now);
-                self.drop_input(id);
-                self.orphan(id, Reason::Error, false);
-                self.reject(id, &routes::OVERLOADED, now);
-            }
-            State::AwaitingCallback(_) => self.drop_callback(id, Limit::Inbound, now),
-            // Its event is being written, and it is answered within the same turn: its turn comes
-            // with what it leaves then.
-            State::Sending => conn.under_way = 0,
-            _ => {
-                self.journal.limit(Limit::Inbound, None, now);
-                self.abort(id);
+        conn.charge(hub);
+        if conn.note_under_way(hub) {
+            let under_way = &mut self.hub.eviction.under_way;
+            under_way.tidy(&self.conns, Conn::is_under_way);
+        }
+        while self.hub.held.inbound > self.hub.settings.limits.max_inbound {
+            let Some((rank, id)) = self.hub.eviction.under_way.pop() else {
+                return;
+            };
+            if let Some((conn, hub)) = self.both(id)
+                && conn.is_under_way(rank)
+            {
+                conn.turn_away(hub, now);
+                conn.settle(hub, now);
             }
         }
-        self.settle(id, now);
     }
 
     /// Counts what a stream's socket leaves unsent, and drops the streams that hold most until the
     /// others fit their budget.
     pub(super) fn trim_outbound(&mut self, id: ConnId, now: Time) {
-        self.charge(id);
-        self.note_behind(id);
-        while self.held.outbound > self.settings.limits.max_held {
-            let Some(id) = self.furthest_behind() else {
+        let Some((conn, hub)) = self.both(id) else {
+            return;
+        };
+        conn.charge(hub);
+        if conn.note_behind(hub) {
+            let behind = &mut self.hub.eviction.behind;
+            behind.tidy(&self.conns, Conn::is_behind);
+        }
+        while self.hub.held.outbound > self.hub.settings.limits.max_held {
+            let Some(id) = self.drop_furthest_behind(now) else {
                 return;
             };
-            match self.conn(id).map(|conn| &conn.state) {
-                Some(State::Streaming(_)) => self.drop_stream(id, Limit::Held, now),
-                _ => {
-                    self.journal.limit(Limit::Held, None, now);
-                    self.abort(id);
-                }
-            }
             self.settle_send(id, false, now);
         }
     }
 
-    /// Notes a bound of what a stream has unsent, unless there is one already.
-    fn note_behind(&mut self, id: ConnId) {
-        let Some(conn) = entry(&mut self.conns, id) else {
-            return;
-        };
-        let bytes = conn.charged.outbound as u64;
-        let class = u64::BITS - bytes.leading_zeros();
-        if class <= u32::from(conn.behind_class) {
-            return;
-        }
-        conn.behind_class = class as u8;
-        self.eviction.behind.push(1 << class, id);
-        self.eviction.behind.tidy(&self.conns, Conn::is_behind);
-    }
-
-    /// The stream, open or ending, that holds most. Entries are bounds from above: the first one
-    /// that is exact is the largest.
-    fn furthest_behind(&mut self) -> Option<ConnId> {
+    /// Drops the stream, open or ending, that holds most. Entries are bounds from above: the first
+    /// one that is exact is the largest.
+    fn drop_furthest_behind(&mut self, now: Time) -> Option<ConnId> {
         loop {
-            let (rank, id) = self.eviction.behind.pop()?;
-            let Some(conn) = entry(&mut self.conns, id).filter(|conn| conn.is_behind(rank)) else {
+            let (rank, id) = self.hub.eviction.behind.pop()?;
+            let Some((conn, hub)) = self.both(id) else {
                 continue;
             };
+            if !conn.is_behind(rank) {
+                continue;
+            }
             let bytes = conn.charged.outbound as u64;
             if bytes == rank {
+                conn.drop_behind(hub, now);
                 return Some(id);
             }
             // Exact until it changes, and then it is noted by a bound again.
             conn.behind_class = 0;
             if bytes > 0 {
-                self.eviction.behind.push(bytes, id);
+                hub.eviction.behind.push(bytes, id);
             }
         }
     }
@@ -219,8 +161,8 @@ impl<S> Gateway<S> {
     /// Whether one more connection fits in. Sockets that are closed but not yet reaped have their
     /// descriptors still, and the internal listener's places are nobody else's.
     pub fn has_place(&self, scope: Scope) -> bool {
-        let limits = &self.settings.limits;
-        let outsiders = self.conns.len() - self.internal;
+        let limits = &self.hub.settings.limits;
+        let outsiders = self.conns.len() - self.conns.internal();
         self.conns.len() < limits.max_connections
             && (scope == Scope::Internal
                 || outsiders + limits.internal_places < limits.max_connections)
@@ -233,20 +175,23 @@ impl<S> Gateway<S> {
         if self.has_place(scope) {
             return true;
         }
-        for id in std::mem::take(&mut self.eviction.lingering) {
-            if self.is_lingering(id) {
-                self.close(id);
+        for id in std::mem::take(&mut self.hub.eviction.lingering) {
+            if let Some((conn, hub)) = self.both(id)
+                && conn.is_lingering()
+            {
+                conn.close(hub);
             }
         }
         self.reap();
         while !self.has_place(scope) {
-            let Some(id) = self.longest_idle(scope, now) else {
+            let idle = self.longest_idle(scope, now);
+            let Some((conn, hub)) = idle.and_then(|id| self.both(id)) else {
                 let connections = self.conns.len();
-                self.journal.accepting_pauses(connections, now);
+                self.hub.journal.accepting_pauses(connections, now);
                 return false;
             };
-            self.journal.limit(Limit::Descriptors, None, now);
-            self.close(id);
+            hub.journal.limit(Limit::Descriptors, None, now);
+            conn.close(hub);
             self.reap();
         }
         true
@@ -255,67 +200,130 @@ impl<S> Gateway<S> {
     /// Who has idled longest, for a newcomer of this scope: strangers are no reason to close a
     /// publisher's connection.
     fn longest_idle(&mut self, scope: Scope, now: Time) -> Option<ConnId> {
+        let Gateway { conns, hub, .. } = self;
+        let eviction = &mut hub.eviction;
         loop {
-            while let Some((rank, id)) = self.eviction.idle.pop() {
-                let conn = current(&self.conns, id);
+            while let Some((rank, id)) = eviction.idle.pop() {
+                let conn = conns.get(id);
                 if conn.is_some_and(|conn| conn.idle_rank(scope, now) == Some(rank)) {
                     return Some(id);
                 }
             }
-            if now < self.eviction.look_at {
+            if now < eviction.look_at {
                 return None;
             }
-            let pause = self.conns.len() / LOOKS_PER_MS + 1;
-            self.eviction.look_at = now + Duration::from_millis(pause as u64);
-            let idle = self.ids().filter_map(|id| {
-                let conn = current(&self.conns, id)?;
-                Some((conn.idle_rank(scope, now)?, id))
-            });
-            self.eviction.idle = Ranking(idle.collect());
+            let pause = conns.len() / LOOKS_PER_MS + 1;
+            eviction.look_at = now + Duration::from_millis(pause as u64);
+            let idle = conns
+                .iter()
+                .filter_map(|conn| Some((conn.idle_rank(scope, now)?, conn.id)));
+            eviction.idle = Ranking(idle.collect());
         }
     }
 
-    fn is_lingering(&self, id: ConnId) -> bool {
-        current(&self.conns, id).is_some_and(|conn| matches!(conn.state, State::Lingering { .. }))
-    }
+    // ---- what is remembered ----
 
-    /// Remembers who lingers. Now and then, so seldom that it costs a few steps for each, those who
-    /// do not any more are forgotten.
-    pub(super) fn note_lingering(&mut self, id: ConnId) {
-        if self.eviction.lingering.len() >= 2 * self.conns.len() + 64 {
-            self.forget_ended();
+    /// Forgets who does not linger any more, so seldom that it costs a few steps for each.
+    pub(super) fn forget_ended(&mut self) {
+        let Gateway { conns, hub, .. } = self;
+        let lingering = &mut hub.eviction.lingering;
+        if lingering.len() >= 2 * conns.len() + 64 {
+            lingering.retain(|id| conns.get(*id).is_some_and(Conn::is_lingering));
         }
-        self.eviction.lingering.push(id);
-    }
-
-    /// Keeps of those who began to linger the ones who still do.
-    fn forget_ended(&mut self) {
-        let mut lingering = std::mem::take(&mut self.eviction.lingering);
-        lingering.retain(|id| self.is_lingering(*id));
-        self.eviction.lingering = lingering;
     }
 
     /// Forgets all who are gone, and gives their memory back.
     pub(super) fn shrink_eviction(&mut self) {
-        self.forget_ended();
-        let eviction = &mut self.eviction;
-        eviction.lingering.shrink_to_fit();
-        eviction.under_way.retain(&self.conns, Conn::is_under_way);
+        let Gateway { conns, hub, .. } = self;
+        let eviction = &mut hub.eviction;
+        let lingering = &mut eviction.lingering;
+        lingering.retain(|id| conns.get(*id).is_some_and(Conn::is_lingering));
+        lingering.shrink_to_fit();
+        eviction.under_way.retain(conns, Conn::is_under_way);
         eviction.under_way.0.shrink_to_fit();
-        eviction.behind.retain(&self.conns, Conn::is_behind);
+        eviction.behind.retain(conns, Conn::is_behind);
         eviction.behind.0.shrink_to_fit();
         eviction.idle = Ranking::default();
     }
 }
 
-/// The slot's tenant if it is the one that is meant.
-fn current<S>(conns: &Slab<Conn<S>>, id: ConnId) -> Option<&Conn<S>> {
-    conns
-        .get(id.index())
-        .filter(|conn| conn.generation == id.generation)
-}
-
 impl<S> Conn<S> {
+    /// Brings the totals of held bytes up to date with one connection.
+    pub(super) fn charge(&mut self, hub: &mut Hub) {
+        let held = self.held();
+        let was = std::mem::replace(&mut self.charged, held);
+        hub.held.outbound = hub.held.outbound - was.outbound + held.outbound;
+        hub.held.inbound = hub.held.inbound - was.inbound + held.inbound;
+        if held.inbound == 0 && self.under_way > 0 {
+            let rank = std::mem::take(&mut self.under_way);
+            hub.eviction.under_way.drop_first(rank.into());
+        }
+    }
+
+    /// Gives the request under way its number, if it has none and needs one.
+    fn note_under_way(&mut self, hub: &mut Hub) -> bool {
+        let is_new = self.under_way == 0 && self.charged.inbound > 0;
+        if is_new {
+            let eviction = &mut hub.eviction;
+            eviction.requests = eviction.requests.wrapping_add(1).max(1);
+            self.under_way = eviction.requests;
+            eviction.under_way.push(self.under_way.into(), self.id);
+        }
+        is_new
+    }
+
+    /// Notes a bound of what a stream has unsent, unless there is one already.
+    fn note_behind(&mut self, hub: &mut Hub) -> bool {
+        let bytes = self.charged.outbound as u64;
+        let class = u64::BITS - bytes.leading_zeros();
+        let is_new = class > u32::from(self.behind_class);
+        if is_new {
+            self.behind_class = class as u8;
+            hub.eviction.behind.push(1 << class, self.id);
+        }
+        is_new
+    }
+
+    /// Ends a connection from which too much is held.
+    fn turn_away(&mut self, hub: &mut Hub, now: Time) {
+        let is_read = self.out.is_empty() || !self.is_blocked;
+        match self.state {
+            State::Reading { .. } | State::ReadingBody(_) if is_read => {
+                hub.journal.limit(Limit::Inbound, None, now);
+                self.answer(hub, &routes::OVERLOADED, now);
+                self.drop_input(hub);
+            }
+            State::AwaitingCallback(_) if is_read => {
+                hub.journal.limit(Limit::Inbound, None, now);
+                self.drop_input(hub);
+                self.orphan(hub, Reason::Error, false);
+                self.reject(hub, &routes::OVERLOADED, now);
+            }
+            State::AwaitingCallback(_) => self.drop_callback(hub, Limit::Inbound, now),
+            // Its event is being written, and it is answered within the same turn: its turn comes
+            // with what it leaves then.
+            State::Sending => self.under_way = 0,
+            _ => {
+                hub.journal.limit(Limit::Inbound, None, now);
+                self.abort(hub);
+            }
+        }
+    }
+
+    /// Ends a stream, open or ending, towards which too much is held.
+    fn drop_behind(&mut self, hub: &mut Hub, now: Time) {
+        if let State::Streaming(_) = self.state {
+            self.drop_stream(hub, Limit::Held, now);
+        } else {
+            hub.journal.limit(Limit::Held, None, now);
+            self.abort(hub);
+        }
+    }
+
+    fn is_lingering(&self) -> bool {
+        matches!(self.state, State::Lingering { .. })
+    }
+
     /// Whether the entry of this rank is about the request that is under way now.
     fn is_under_way(&self, rank: u64) -> bool {
         u64::from(self.under_way) == rank

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::hub::Hub;
 use super::{Effect, Gateway};
 use crate::time::Time;
 
@@ -43,44 +44,54 @@ impl Thrift {
 impl<S> Gateway<S> {
     /// Gives back what a crowd has left behind, once it is time to.
     pub(super) fn economize(&mut self, now: Time) {
-        if self.thrift.again.take_if(|again| *again <= now).is_some() {
-            self.effects.push_back(Effect::TrimHeap);
+        let Gateway {
+            conns, hub, thrift, ..
+        } = self;
+        if thrift.again.take_if(|again| *again <= now).is_some() {
+            hub.effect(Effect::TrimHeap);
         }
-        let (slots, used) = (self.conns.capacity(), self.conns.len());
+        let (slots, used) = (conns.capacity(), conns.len());
         if used >= slots / 8 {
-            self.thrift.left = None;
+            thrift.left = None;
         }
-        let has_left = slots > FEW && used < slots / 8 && self.thrift.left != Some(used);
-        let held = self.held.outbound + self.held.inbound;
-        self.thrift.most_held = self.thrift.most_held.max(held);
-        let is_written = self.thrift.most_held > FEW_BYTES && held < self.thrift.most_held / 8;
+        let has_left = slots > FEW && used < slots / 8 && thrift.left != Some(used);
+        let held = hub.held.outbound + hub.held.inbound;
+        thrift.most_held = thrift.most_held.max(held);
+        let is_written = thrift.most_held > FEW_BYTES && held < thrift.most_held / 8;
         if !has_left && !is_written {
-            self.thrift.due = None;
+            thrift.due = None;
             return;
         }
-        let due = *self.thrift.due.get_or_insert(now + PATIENCE);
+        let due = *thrift.due.get_or_insert(now + PATIENCE);
         if now < due {
             return;
         }
-        self.thrift.due = None;
-        self.thrift.again = Some(now + AGAIN);
-        if self.connects + self.disconnects > used + FEW {
+        thrift.due = None;
+        thrift.again = Some(now + AGAIN);
+        if hub.calls.connects() + hub.calls.disconnects() > used + FEW {
             // Its callbacks are still under way, and they are the most of it.
             return;
         }
-        (self.thrift.left, self.thrift.most_held) = (Some(used), held);
-        self.streams.shrink_to_fit();
-        self.owed.shrink_to_fit();
-        self.fields.shrink_to_fit();
+        (thrift.left, thrift.most_held) = (Some(used), held);
+        hub.shrink_to_fit();
         self.shrink_eviction();
-        self.spares.release();
         self.due.shrink_to_fit();
+        self.conns.shrink_to_fit();
+        self.hub.wheel.shrink_to(self.conns.capacity());
+        self.hub.effect(Effect::TrimHeap);
+    }
+}
+
+impl Hub {
+    /// Gives back the memory that nobody uses now.
+    fn shrink_to_fit(&mut self) {
+        self.streams.shrink_to_fit();
+        self.calls.shrink_to_fit();
+        self.fields.shrink_to_fit();
+        self.spares.release();
         self.dead.shrink_to_fit();
         self.effects.shrink_to_fit();
-        self.unserved.shrink_to_fit();
-        self.conns.shrink_to_fit();
-        self.wheel.shrink_to(self.conns.capacity());
-        self.effects.push_back(Effect::TrimHeap);
+        self.ready.shrink_to_fit();
     }
 }
 
@@ -91,10 +102,15 @@ mod tests {
     use crate::config::Limits;
 
     fn gateway() -> Gateway<()> {
-        Gateway::new(Settings {
+        let settings = Settings {
             is_configured: true,
             heartbeat: Duration::from_secs(15),
             limits: Limits::default(),
+        };
+        let mut seed = 0u64;
+        Gateway::new(settings, move |bytes| {
+            seed += 1;
+            bytes[..8].copy_from_slice(&seed.to_le_bytes());
         })
     }
 
@@ -129,12 +145,12 @@ mod tests {
         }
         gateway.tick(Time(0));
         assert_eq!(gateway.thrift.deadline(), None);
-        gateway.spares.give(Vec::with_capacity(60_000));
+        gateway.hub.spares.give(Vec::with_capacity(60_000));
         gateway.broken(id, Broken::Reset, Time(0));
         gateway.reap();
         gateway.tick(Time(0));
         gateway.tick(Time(0) + PATIENCE);
-        assert_eq!(gateway.spares.take().capacity(), 0);
+        assert_eq!(gateway.hub.spares.take().capacity(), 0);
         while gateway.effect().is_some() {}
         let again = Time(0) + PATIENCE + AGAIN;
         assert_eq!(gateway.thrift.deadline(), Some(again));
@@ -156,21 +172,27 @@ mod tests {
         let stays = crowd.remove(0);
         for id in crowd {
             gateway.broken(id, Broken::Reset, Time(100));
-            while gateway.effect().is_some() {}
+            while let Some(effect) = gateway.effect() {
+                if let Effect::Withdraw(job) = effect {
+                    gateway.withdrawn(job);
+                }
+            }
         }
         gateway.reap();
-        gateway.owed.clear();
         // Of those who once lingered none does any more.
-        gateway.eviction.lingering = vec![stays; FEW];
-        gateway.connects = 1;
+        gateway.hub.eviction.lingering = vec![stays; FEW];
         gateway.tick(Time(100));
         let due = gateway.thrift.deadline();
         assert_eq!(due, Some(Time(100) + PATIENCE));
         assert!(gateway.conns.capacity() > 10 * FEW - 1);
         gateway.tick(Time(100) + PATIENCE);
         assert_eq!(gateway.conns.capacity(), 1);
-        assert_eq!(gateway.eviction.lingering.capacity(), 0);
-        assert_eq!(gateway.wheel.len(), 1, "the one timer that is still wanted");
+        assert_eq!(gateway.hub.eviction.lingering.capacity(), 0);
+        assert_eq!(
+            gateway.hub.wheel.len(),
+            1,
+            "the one timer that is still wanted"
+        );
         assert_eq!(gateway.thrift.due, None);
         assert_eq!(gateway.at(stays.index()), Some(stays));
     }

@@ -4,10 +4,14 @@
 //! their order, until there are none; what an effect leads to is one more verb. `S` is whatever the
 //! shell keeps with a connection: the core stores it and cannot touch it.
 
+mod answer;
+mod calls;
 mod conn;
+mod conns;
 mod deadlines;
 mod eviction;
 mod facts;
+mod hub;
 mod invariants;
 mod journal;
 mod lifecycle;
@@ -15,27 +19,21 @@ mod memory;
 mod request;
 mod routes;
 mod send;
+mod serve;
+mod settle;
 
-use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use slab::Slab;
-use uuid::Uuid;
-
-use crate::buf::Spares;
-use crate::callback::{CallbackResult, Job, JobId, Reason};
+use crate::callback::{Job, JobId, Reason};
 use crate::config::Limits;
 use crate::http::reply::Date;
 use crate::time::Time;
-use crate::tokens::TokenIndex;
-use crate::wheel::{Tick, Wheel};
 
 pub use conn::Scope;
-use conn::{Conn, PendingSend, State};
-use eviction::{Eviction, Held};
-use facts::Fields;
-use journal::{Journal, Limit};
-use lifecycle::Owed;
+use conn::{Conn, State};
+use conns::Conns;
+use hub::{Hub, Random};
+use journal::Limit;
 use memory::Thrift;
 
 /// How long a connection is read and discarded behind its last answer (contract, section 7).
@@ -119,106 +117,56 @@ pub struct Counts {
 /// All connections and what is known of them.
 #[derive(Debug)]
 pub struct Gateway<S> {
-    settings: Settings,
-    conns: Slab<Conn<S>>,
-    generation: u32,
-    streams: TokenIndex<ConnId>,
-    /// Callbacks that are out and that no connection waits for.
-    owed: HashMap<JobId, Owed>,
-    /// One timer for each connection, by its slot.
-    wheel: Wheel,
+    conns: Conns<S>,
+    hub: Hub,
     /// Slots whose timers have fired and are not looked at yet, and when that was.
     due: Vec<u32>,
     due_at: Time,
-    effects: VecDeque<Effect>,
-    /// Closed connections whose slots are freed after the batch.
-    dead: Vec<ConnId>,
-    /// Connections that came through the internal listener.
-    internal: usize,
-    spares: Spares,
-    fields: Fields,
-    /// At most one: the effects of a send are carried out before the next request is served.
-    pending_send: Option<PendingSend>,
-    /// Rejected connections whose kept requests are served once the effects so far are carried out.
-    unserved: VecDeque<(ConnId, Time)>,
-    /// Bytes held for all connections.
-    held: Held,
-    eviction: Eviction,
-    next_job: u64,
-    connects: usize,
-    disconnects: usize,
-    date: Date,
-    is_draining: bool,
     thrift: Thrift,
-    journal: Journal,
 }
 
 impl<S> Gateway<S> {
-    /// A gateway without connections.
-    pub fn new(settings: Settings) -> Gateway<S> {
+    /// A gateway without connections. `random` fills what it is given with bytes that nobody can
+    /// foresee: tokens are made of them.
+    pub fn new(settings: Settings, random: impl FnMut(&mut [u8]) + 'static) -> Gateway<S> {
         Gateway {
-            conns: Slab::new(),
-            generation: 0,
-            streams: TokenIndex::default(),
-            owed: HashMap::new(),
-            wheel: Wheel::default(),
+            conns: Conns::new(),
+            hub: Hub::new(settings, Random::new(random)),
             due: Vec::new(),
             due_at: Time(0),
-            effects: VecDeque::new(),
-            dead: Vec::new(),
-            internal: 0,
-            spares: Spares::default(),
-            fields: Fields::new(settings.limits.max_kept_headers),
-            settings,
-            pending_send: None,
-            unserved: VecDeque::new(),
-            held: Held::default(),
-            eviction: Eviction::default(),
-            next_job: 0,
-            connects: 0,
-            disconnects: 0,
-            date: *b"Thu, 01 Jan 1970 00:00:00 GMT",
-            is_draining: false,
             thrift: Thrift::default(),
-            journal: Journal::default(),
         }
     }
 
     /// The date that answers carry from now on.
     pub fn set_date(&mut self, date: Date) {
-        self.date = date;
+        self.hub.date = date;
     }
 
     // ---- verbs: what happens to a connection ----
 
     /// A client has connected.
     pub fn accept(&mut self, io: S, scope: Scope, now: Time) -> ConnId {
-        self.generation = self.generation.wrapping_add(1);
-        let conn = Conn::new(io, self.generation, scope, now);
-        self.internal += usize::from(scope == Scope::Internal);
-        let id = ConnId {
-            index: self.conns.insert(conn) as u32,
-            generation: self.generation,
-        };
-        self.settle(id, now);
-        id
+        let conn = self.conns.insert(io, scope, now);
+        conn.settle(&mut self.hub, now);
+        conn.id
     }
 
     /// Bytes arrived.
     pub fn bytes(&mut self, id: ConnId, bytes: &[u8], now: Time) {
-        let Some(conn) = self.conn(id) else {
+        let Some((conn, hub)) = self.both(id) else {
             return;
         };
-        match &mut conn.state {
-            State::Reading { .. } | State::ReadingBody(_) if conn.input.is_empty() => {
-                let used = self.serve(id, bytes, now);
-                self.keep_rest(id, &bytes[used..], now);
+        if !conn.is_reading() || !conn.input.is_empty() {
+            conn.keep_rest(hub, bytes, now);
+            if conn.is_reading() {
+                return conn.await_serving(hub, now);
             }
-            State::Reading { .. } | State::ReadingBody(_) => {
-                self.keep(id, bytes);
-                self.serve_kept(id, now);
+        } else {
+            let used = self.serve(id, bytes, now);
+            if let Some((conn, hub)) = self.both(id) {
+                conn.keep_rest(hub, &bytes[used..], now);
             }
-            _ => self.keep_rest(id, bytes, now),
         }
         self.trim_inbound(id, now);
         self.settle(id, now);
@@ -226,33 +174,28 @@ impl<S> Gateway<S> {
 
     /// The peer sent its FIN; no bytes will follow.
     pub fn eof(&mut self, id: ConnId, now: Time) {
-        let Some(conn) = self.conn(id) else {
+        let Some((conn, hub)) = self.both(id) else {
             return;
         };
         conn.is_eof = true;
         match conn.state {
-            State::Streaming(_) => self.end_stream(id, Reason::ClientClosed, None, now),
-            State::AwaitingCallback(_) => self.leave_callback(id, Reason::ClientClosed),
+            State::Streaming(_) => conn.end_stream(hub, Reason::ClientClosed, None, now),
+            State::AwaitingCallback(_) => conn.leave_callback(hub, Reason::ClientClosed),
             State::Finishing {
                 is_stream: true, ..
             }
-            | State::Lingering { .. } => self.close(id),
+            | State::Lingering { .. } => conn.close(hub),
             // Requests that are complete are served still; what is not never will be.
             State::Reading { .. } if conn.is_paused => {}
-            State::Reading { .. } | State::ReadingBody(_) => {
-                conn.state = State::Finishing {
-                    is_stream: false,
-                    discarded: 0,
-                };
-            }
+            State::Reading { .. } | State::ReadingBody(_) => conn.state = State::LAST_ANSWER,
             State::Sending | State::Finishing { .. } | State::Closed => {}
         }
-        self.settle(id, now);
+        conn.settle(hub, now);
     }
 
     /// The socket is of no use any more.
     pub fn broken(&mut self, id: ConnId, how: Broken, now: Time) {
-        let Some(conn) = self.conn(id) else {
+        let Some((conn, hub)) = self.both(id) else {
             return;
         };
         let (reason, limit) = match how {
@@ -261,24 +204,23 @@ impl<S> Gateway<S> {
             Broken::Vanished => (Reason::Error, Some(Limit::Peer)),
         };
         match conn.state {
-            State::Streaming(_) => self.end_stream(id, reason, limit, now),
-            State::AwaitingCallback(_) => self.leave_callback(id, reason),
-            _ => self.close(id),
+            State::Streaming(_) => conn.end_stream(hub, reason, limit, now),
+            State::AwaitingCallback(_) => conn.leave_callback(hub, reason),
+            _ => conn.close(hub),
         }
         self.settle_send(id, false, now);
-        self.settle(id, now);
     }
 
     /// The socket took the first `n` bytes of its output; when that is not all, it takes no more
     /// for now.
     pub fn flushed(&mut self, id: ConnId, n: usize, now: Time) {
-        let Some(conn) = entry(&mut self.conns, id) else {
+        let Some((conn, hub)) = self.both(id) else {
             return;
         };
         conn.is_flush_queued = false;
-        conn.out.consume(n, &mut self.spares);
+        conn.out.consume(n, &mut hub.spares);
         conn.is_blocked = !conn.out.is_empty();
-        conn.out.fit(&mut self.spares);
+        conn.out.fit(&mut hub.spares);
         if let State::Reading {
             is_begun: false,
             since,
@@ -290,48 +232,38 @@ impl<S> Gateway<S> {
         if n > 0 {
             conn.stalled_since = now;
         }
-        let is_blocked = conn.is_blocked;
-        self.charge(id);
-        if is_blocked {
+        conn.charge(hub);
+        if conn.may_resume(hub) {
+            conn.await_serving(hub, now);
+        }
+        if conn.is_blocked {
             self.trim_outbound(id, now);
             self.trim_inbound(id, now);
         }
         self.settle_send(id, true, now);
-        self.resume(id, now);
         self.settle(id, now);
     }
 
     /// The socket may take bytes again.
     pub fn writable(&mut self, id: ConnId, now: Time) {
-        if let Some(conn) = self.conn(id)
-            && conn.is_blocked
+        if let Some((conn, hub)) = self.both(id)
+            && std::mem::take(&mut conn.is_blocked)
         {
-            conn.is_blocked = false;
-            self.settle(id, now);
+            conn.settle(hub, now);
         }
     }
 
     // ---- verbs: what happens beside connections ----
 
-    /// A callback ended.
-    pub fn result(&mut self, result: CallbackResult, now: Time) {
-        self.callback_ended(result, now);
-    }
-
-    /// A connect callback was taken back before it was begun; no result will come.
-    pub fn withdrawn(&mut self, job: JobId) {
-        if self.owed.remove(&job).is_some() {
-            self.connects -= 1;
-        }
-    }
-
     /// The process is to end: streams end cleanly, no new one is opened.
     pub fn shutdown(&mut self, now: Time) {
-        self.is_draining = true;
-        let ids: Vec<ConnId> = self.ids().collect();
+        self.hub.is_draining = true;
+        let ids: Vec<ConnId> = self.conns.iter().map(|conn| conn.id).collect();
         for id in ids {
-            self.shut(id, now);
-            self.settle(id, now);
+            if let Some((conn, hub)) = self.both(id) {
+                conn.shut(hub, now);
+                conn.settle(hub, now);
+            }
         }
     }
 
@@ -340,24 +272,23 @@ impl<S> Gateway<S> {
     /// What to do next; to be carried out before any other verb than its own consequences.
     pub fn effect(&mut self) -> Option<Effect> {
         // One at a time, so that its bytes are written before the next one needs a buffer.
-        while self.effects.is_empty() {
-            if let Some((id, now)) = self.unserved.pop_front() {
+        loop {
+            if let Some(effect) = self.hub.effects.pop_front() {
+                return Some(effect);
+            } else if let Some((id, now)) = self.hub.ready.pop_front() {
                 self.serve_kept(id, now);
-                self.settle(id, now);
-            } else if let Some(index) = self.due.pop() {
-                self.expired(index, self.due_at);
             } else {
-                return None;
+                let index = self.due.pop()?;
+                self.expired(index, self.due_at);
             }
         }
-        self.effects.pop_front()
     }
 
     /// When [`Gateway::tick`] has something to do at the earliest.
     pub fn deadline(&self) -> Option<Time> {
         let all = [
-            self.wheel.next(),
-            self.journal.deadline(),
+            self.hub.wheel.next(),
+            self.hub.journal.deadline(),
             self.thrift.deadline(),
         ];
         all.into_iter().flatten().min()
@@ -365,37 +296,32 @@ impl<S> Gateway<S> {
 
     /// The connection that uses a slot now.
     pub fn at(&self, index: usize) -> Option<ConnId> {
-        let conn = self.conns.get(index)?;
-        (!conn.is_closed()).then_some(ConnId {
-            index: index as u32,
-            generation: conn.generation,
-        })
+        self.conns.at(index)
     }
 
-    /// What the shell keeps with a connection.
+    /// What the shell keeps with a connection, be it closed.
     pub fn io(&mut self, id: ConnId) -> Option<&mut S> {
-        entry(&mut self.conns, id).map(|conn| &mut conn.io)
+        self.conns.tenant(id).map(|conn| &mut conn.io)
     }
 
     /// What waits to be written, beside what the shell keeps; `None` when there is nothing.
     pub fn output(&mut self, id: ConnId) -> Option<(&mut S, &[u8])> {
-        let conn = self.conn(id)?;
+        let conn = self.conns.get_mut(id)?;
         (!conn.out.is_empty()).then_some((&mut conn.io, conn.out.bytes()))
     }
 
     /// Whether the connection's socket is to be read.
-    pub fn wants_input(&mut self, id: ConnId) -> bool {
-        self.conn(id)
-            .is_some_and(|conn| !conn.is_paused && !conn.is_eof)
+    pub fn wants_input(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(Conn::wants_input)
     }
 
     /// Frees the slots of closed connections and drops what the shell kept there. To be called
     /// when no readiness for them can be on its way any more.
     pub fn reap(&mut self) {
-        for id in self.dead.drain(..) {
-            let conn = self.conns.remove(id.index());
-            self.internal -= usize::from(conn.scope == Scope::Internal);
+        for id in self.hub.dead.drain(..) {
+            self.conns.remove(id);
         }
+        self.forget_ended();
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
@@ -403,103 +329,33 @@ impl<S> Gateway<S> {
     /// How much there is.
     pub fn counts(&self) -> Counts {
         Counts {
-            connections: self.conns.len() - self.dead.len(),
-            streams: self.streams.len(),
-            connects: self.connects,
-            disconnects: self.disconnects,
-            timers: self.wheel.len(),
+            connections: self.conns.len() - self.hub.dead.len(),
+            streams: self.hub.streams.len(),
+            connects: self.hub.calls.connects(),
+            disconnects: self.hub.calls.disconnects(),
+            timers: self.hub.wheel.len(),
         }
     }
 
     /// Whether a shutdown has nothing left to wait for: every stream's end is written, every
     /// callback has its result.
     pub fn is_drained(&self) -> bool {
+        let counts = self.counts();
         let is_writing = |conn: &Conn<S>| matches!(conn.state, State::Finishing { .. });
-        self.is_draining
-            && self.connects + self.disconnects == 0
-            && !self.conns.iter().any(|(_, conn)| is_writing(conn))
+        self.hub.is_draining
+            && counts.connects + counts.disconnects == 0
+            && !self.conns.iter().any(is_writing)
     }
 
-    // ---- what every verb ends with ----
+    /// A connection that is not closed, and what it shares with the others.
+    fn both(&mut self, id: ConnId) -> Option<(&mut Conn<S>, &mut Hub)> {
+        Some((self.conns.get_mut(id)?, &mut self.hub))
+    }
 
-    /// Brings a connection to rest: writes out, ends what is finished, counts its bytes, arms its
-    /// deadline.
+    /// See [`Conn::settle`].
     fn settle(&mut self, id: ConnId, now: Time) {
-        let Some(conn) = entry(&mut self.conns, id) else {
-            return;
-        };
-        if conn.is_closed() {
-            return;
+        if let Some((conn, hub)) = self.both(id) {
+            conn.settle(hub, now);
         }
-        if conn.out.is_empty() {
-            if let State::Finishing { discarded, .. } = conn.state {
-                if conn.is_eof {
-                    return self.close(id);
-                }
-                let until = now + LINGER;
-                conn.state = State::Lingering { until, discarded };
-                self.effects.push_back(Effect::Fin(id));
-                self.note_lingering(id);
-                return self.settle(id, now);
-            }
-        } else if !conn.is_blocked
-            && !conn.is_flush_queued
-            // The answers to a batch of pipelined sends leave together, behind their events.
-            && !matches!(conn.state, State::Sending)
-        {
-            conn.is_flush_queued = true;
-            self.effects.push_back(Effect::Flush(id));
-        }
-        let deadline = conn.deadline(&self.settings.limits);
-        if Tick::at(deadline) < conn.armed && deadline < Time::NEVER {
-            conn.armed = self.wheel.arm(id.index, deadline);
-        }
-        self.charge(id);
     }
-
-    /// The one way to close a connection; what it means to a stream is decided before.
-    fn close(&mut self, id: ConnId) {
-        let Some(conn) = entry(&mut self.conns, id) else {
-            return;
-        };
-        if conn.is_closed() {
-            return;
-        }
-        conn.state = State::Closed;
-        conn.input.clear(&mut self.spares);
-        conn.out.clear(&mut self.spares);
-        self.wheel.cancel(id.index);
-        self.dead.push(id);
-        self.charge(id);
-    }
-
-    /// Closes a connection with a reset, so that the kernel drops what it still holds for it.
-    fn abort(&mut self, id: ConnId) {
-        self.effects.push_back(Effect::Abort(id));
-        self.close(id);
-    }
-
-    /// A connection that is not closed.
-    fn conn(&mut self, id: ConnId) -> Option<&mut Conn<S>> {
-        entry(&mut self.conns, id).filter(|conn| !conn.is_closed())
-    }
-
-    fn ids(&self) -> impl Iterator<Item = ConnId> + '_ {
-        self.conns.iter().map(|(index, conn)| ConnId {
-            index: index as u32,
-            generation: conn.generation,
-        })
-    }
-
-    fn stream_of(&self, token: Uuid) -> Option<ConnId> {
-        self.streams.get(token)
-    }
-}
-
-/// The slot's tenant if it is the one that is meant, closed or not. A function of the slab alone,
-/// so that the rest of the gateway stays free to be used beside it.
-fn entry<S>(conns: &mut Slab<Conn<S>>, id: ConnId) -> Option<&mut Conn<S>> {
-    conns
-        .get_mut(id.index())
-        .filter(|conn| conn.generation == id.generation)
 }

@@ -1,232 +1,110 @@
-//! From bytes to requests to answers: the states Reading and ReadingBody.
+//! From bytes to requests: the states Reading and ReadingBody.
 
 use std::mem::MaybeUninit;
 
-use super::conn::{Asked, BodyUnderWay, Plan, State, StreamRequest};
+use super::LINGER_BYTES;
+use super::conn::{Asked, BodyUnderWay, Conn, Plan, State, StreamRequest, Task};
+use super::hub::Hub;
 use super::journal::Limit;
-use super::routes::{self, Answer, Route};
-use super::{ConnId, Gateway, LINGER_BYTES, entry};
+use super::routes::{self, Route};
 use crate::buf::ByteQueue;
 use crate::http::body::Decoder;
-use crate::http::head::{self, BodyFraming, FramingError, Head, HeadLimits, MAX_HEADERS, Version};
-use crate::http::reply::{CONTINUE, Persistence, Reply};
+use crate::http::head::{
+    self, BodyFraming, FramingError, Head, HeadLimits, HeadScan, MAX_HEADERS, Version,
+};
+use crate::http::reply::{CONTINUE, Persistence};
 use crate::sse::Framing;
 use crate::time::Time;
 
-/// What is to come of a request whose head is read.
-enum Step {
+/// What a look at the bytes came to.
+pub(super) enum Step {
     /// So many bytes were used up; look on.
     Used(usize),
     /// So many bytes were used up; more must come, or something must happen, before the rest.
     Wait(usize),
+    /// A send, which concerns another connection: its body ends at `used`, and is so long.
+    Send { used: usize, length: usize },
+    /// The same, and its body was gathered here.
+    SendKept { used: usize, content: ByteQueue },
 }
 
-impl<S> Gateway<S> {
-    /// Serves the requests at the front of `bytes` and gives the number of bytes used up.
-    pub(super) fn serve(&mut self, id: ConnId, bytes: &[u8], now: Time) -> usize {
-        let mut at = 0;
-        loop {
-            let max_unread = self.settings.limits.max_unread_answer;
-            let Some(conn) = self.conn(id) else {
-                return at;
-            };
-            if conn.out.len() > max_unread && matches!(conn.state, State::Reading { .. }) {
-                if !std::mem::replace(&mut conn.is_paused, true) {
-                    self.journal.limit(Limit::UnreadAnswers, None, now);
+/// What there is of a head.
+enum Found {
+    Nothing,
+    /// Two bytes that mean nothing.
+    EmptyLine,
+    /// So many bytes.
+    Head(usize),
+    Malformed(FramingError),
+}
+
+impl<S> Conn<S> {
+    /// Reads what is at the front of `bytes`, and does what it asks for unless it is a send.
+    pub(super) fn read(&mut self, hub: &mut Hub, bytes: &[u8], now: Time) -> Step {
+        match &mut self.state {
+            State::Reading { .. } if self.out.len() > hub.settings.limits.max_unread_answer => {
+                if !std::mem::replace(&mut self.is_paused, true) {
+                    hub.journal.limit(Limit::UnreadAnswers, None, now);
                 }
-                return at;
+                Step::Wait(0)
             }
-            let step = match conn.state {
-                State::Reading { .. } => self.read_head(id, &bytes[at..], now),
-                State::ReadingBody(_) => self.read_body(id, &bytes[at..], now),
-                _ => return at,
-            };
-            match step {
-                Step::Used(n) => at += n,
-                Step::Wait(n) => return at + n,
-            }
-        }
-    }
-
-    /// Serves what was kept because it came too early.
-    pub(super) fn serve_kept(&mut self, id: ConnId, now: Time) {
-        let Some(conn) = self.conn(id) else {
-            return;
-        };
-        let mut kept = conn.input.take();
-        let used = self.serve(id, kept.bytes(), now);
-        kept.consume(used, &mut self.spares);
-        match entry(&mut self.conns, id) {
-            Some(conn)
-                if matches!(
-                    conn.state,
-                    State::Finishing { .. } | State::Lingering { .. } | State::Closed
-                ) =>
-            {
-                let discarded = kept.len();
-                kept.clear(&mut self.spares);
-                self.discard(id, discarded);
-            }
-            Some(conn) => {
-                conn.input.put_back(kept, &mut self.spares);
-                conn.input.fit(&mut self.spares);
-                if conn.is_eof && !conn.is_paused && matches!(conn.state, State::Reading { .. }) {
-                    // What is left will never be a request.
-                    conn.input.clear(&mut self.spares);
-                    conn.state = State::Finishing {
-                        is_stream: false,
-                        discarded: 0,
-                    };
+            State::Reading {
+                scan,
+                since,
+                is_begun,
+            } => match find_head(scan, since, is_begun, bytes, hub.head_limits(), now) {
+                Found::Nothing => Step::Wait(0),
+                Found::EmptyLine => Step::Used(2),
+                Found::Head(length) => {
+                    let since = *since;
+                    self.read_head(hub, bytes, length, since, now)
                 }
-            }
-            None => kept.clear(&mut self.spares),
-        }
-        self.trim_inbound(id, now);
-    }
-
-    /// Does with bytes that cannot be served now what the connection's state asks for.
-    pub(super) fn keep_rest(&mut self, id: ConnId, rest: &[u8], now: Time) {
-        let limits = &self.settings.limits;
-        let max_discarded = limits.max_discarded;
-        let Some(conn) = entry(&mut self.conns, id) else {
-            return;
-        };
-        if rest.is_empty() {
-            return;
-        }
-        match &mut conn.state {
-            State::Reading { .. } | State::ReadingBody(_) | State::Sending => {
-                conn.input.push(rest, &mut self.spares);
-                conn.input.fit(&mut self.spares);
-            }
-            State::AwaitingCallback(_) => {
-                conn.input.push(rest, &mut self.spares);
-                conn.input.fit(&mut self.spares);
-                if conn.input.len() > max_discarded {
-                    self.drop_callback(id, Limit::Discarded, now);
-                }
-            }
-            State::Streaming(stream) => {
-                let total = stream.discarded as usize + rest.len();
-                stream.discarded = u32::try_from(total).unwrap_or(u32::MAX);
-                if total > max_discarded {
-                    self.drop_stream(id, Limit::Discarded, now);
-                }
-            }
-            State::Finishing { .. } | State::Lingering { .. } | State::Closed => {
-                self.discard(id, rest.len());
-            }
+                Found::Malformed(error) => self.refuse_head(hub, bytes, error, now),
+            },
+            State::ReadingBody(body) => match body.take(bytes, hub) {
+                Ok(used) if body.decoder.is_done() => self.body_is_whole(hub, used, now),
+                Ok(used) => Step::Wait(used),
+                Err(error) => self.refuse(hub, bytes, error, now),
+            },
+            _ => Step::Wait(0),
         }
     }
 
-    pub(super) fn keep(&mut self, id: ConnId, bytes: &[u8]) {
-        if let Some(conn) = entry(&mut self.conns, id) {
-            conn.input.push(bytes, &mut self.spares);
-        }
-    }
-
-    /// Counts bytes that are read only so that no reset destroys the answer before them.
-    fn discard(&mut self, id: ConnId, n: usize) {
-        let Some(conn) = self.conn(id) else {
-            return;
-        };
-        if let State::Finishing { discarded, .. } | State::Lingering { discarded, .. } =
-            &mut conn.state
-        {
-            *discarded += n;
-            if *discarded > LINGER_BYTES {
-                self.close(id);
-            }
-        }
-    }
-
-    /// Goes on with a connection whose peer has read its answers.
-    pub(super) fn resume(&mut self, id: ConnId, now: Time) {
-        let half = self.settings.limits.max_unread_answer / 2;
-        let Some(conn) = self.conn(id) else {
-            return;
-        };
-        if !conn.is_paused || conn.out.len() > half {
-            return;
-        }
-        conn.is_paused = false;
-        self.serve_kept(id, now);
-        if self.wants_input(id) {
-            self.effects.push_back(super::Effect::Read(id));
-        }
-    }
-
-    fn head_limits(&self) -> HeadLimits {
-        HeadLimits {
-            bytes: self.settings.limits.max_head,
-            headers: self.settings.limits.max_headers,
-        }
-    }
-
-    fn read_head(&mut self, id: ConnId, bytes: &[u8], now: Time) -> Step {
-        let limits = self.head_limits();
-        let Some(conn) = self.conn(id) else {
-            return Step::Wait(0);
-        };
-        let State::Reading {
-            scan,
-            since,
-            is_begun,
-        } = &mut conn.state
-        else {
-            return Step::Wait(0);
-        };
-        if bytes.is_empty() {
-            return Step::Wait(0);
-        }
-        if !*is_begun {
-            // Empty lines before a request are not its first bytes (RFC 9112, section 2.2).
-            match bytes {
-                [b'\r', b'\n', ..] => return Step::Used(2),
-                [b'\r'] => return Step::Wait(0),
-                _ => {}
-            }
-            *is_begun = true;
-            *since = now;
-        }
-        let since = *since;
-        let length = match scan.find(bytes, limits) {
-            Ok(None) => return Step::Wait(0),
-            Ok(Some(length)) => length,
-            Err(error) => {
-                conn.asked.is_head = bytes.starts_with(b"HEAD ");
-                self.refuse_framing(id, error, now);
-                return Step::Wait(bytes.len());
-            }
-        };
-        conn.is_new = false;
+    fn read_head(
+        &mut self,
+        hub: &mut Hub,
+        bytes: &[u8],
+        length: usize,
+        since: Time,
+        now: Time,
+    ) -> Step {
+        self.is_new = false;
         let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-        let step = head::parse(&bytes[..length], limits, &mut room)
-            .and_then(|head| self.take_head(id, &head, &bytes[length..], since, now));
-        match step {
-            Ok(used) => Step::Used(length + used),
-            Err(error) => {
-                if let Some(conn) = self.conn(id) {
-                    conn.asked.is_head = bytes.starts_with(b"HEAD ");
-                }
-                self.refuse_framing(id, error, now);
-                Step::Wait(bytes.len())
-            }
+        let (head, rest) = bytes.split_at(length);
+        let taken = head::parse(head, hub.head_limits(), &mut room)
+            .and_then(|head| self.take_head(hub, &head, rest, since, now));
+        match taken {
+            Ok(None) => Step::Used(length),
+            Ok(Some(body)) => Step::Send {
+                used: length + body,
+                length: body,
+            },
+            Err(error) => self.refuse_head(hub, bytes, error, now),
         }
     }
 
-    /// Starts on a request; gives the number of bytes of `rest` that were its body.
+    /// Starts on a request; gives the length of its body if it is a send that is here as a whole.
     fn take_head(
         &mut self,
-        id: ConnId,
+        hub: &mut Hub,
         head: &Head<'_, '_>,
         rest: &[u8],
         since: Time,
         now: Time,
-    ) -> Result<usize, FramingError> {
-        let limits = &self.settings.limits;
+    ) -> Result<Option<usize>, FramingError> {
+        let limits = &hub.settings.limits;
         let decoder = Decoder::new(head.body, limits.max_body, limits.max_head)?;
-        let asked = Asked {
+        self.asked = Asked {
             persistence: match (head.keep_alive, head.version) {
                 (true, Version::Http11) => Persistence::KeepAlive,
                 (true, Version::Http10) => Persistence::KeepAliveHttp10,
@@ -234,12 +112,7 @@ impl<S> Gateway<S> {
             },
             is_head: head.method == "HEAD",
         };
-        let Some(conn) = self.conn(id) else {
-            return Ok(0);
-        };
-        conn.asked = asked;
-        let scope = conn.scope;
-        let route = routes::route(scope, head.method, head.path);
+        let route = routes::route(self.scope, head.method, head.path);
         if route == Route::Send
             && !head.is_encoded
             && !head.expects_continue
@@ -247,50 +120,209 @@ impl<S> Gateway<S> {
             && length <= rest.len() as u64
         {
             // The whole request is here: nothing is copied, nothing is kept.
-            let body = &rest[..length as usize];
-            self.send(id, body, now);
-            return Ok(body.len());
+            return Ok(Some(length as usize));
         }
-        let plan = self.plan(route, head, now);
+        let plan = hub.plan(route, head, now);
         if decoder.is_done() {
-            self.carry_out(id, plan, &[], now);
-            return Ok(0);
+            return Ok(match plan {
+                Plan::Send => Some(0),
+                Plan::Task(task) => {
+                    self.carry_out(hub, task, now);
+                    None
+                }
+            });
         }
         if head.expects_continue {
-            if let Plan::Answer(answer) = plan {
+            if let Plan::Task(Task::Answer(answer)) = plan {
                 // The client has not been asked for the body; whether it sends it all the same
                 // cannot be known, so nothing that follows can be trusted to be a request.
-                self.answer(id, &answer.last(), now);
-                return Ok(0);
+                self.answer(hub, &answer.last(), now);
+                return Ok(None);
             }
-            self.push(id, CONTINUE, now);
+            self.push(hub, CONTINUE, now);
         }
         let kept = match &plan {
-            Plan::Connect(_) => {
+            Plan::Task(Task::Connect(_)) => {
                 let fields = head.headers.iter();
-                head.target.len()
-                    + fields
-                        .map(|it| it.name.len() + it.value.len())
-                        .sum::<usize>()
+                let lengths = fields.map(|it| it.name.len() + it.value.len());
+                head.target.len() + lengths.sum::<usize>()
             }
-            _ => 0,
+            Plan::Task(_) | Plan::Send => 0,
         };
-        if let Some(conn) = self.conn(id) {
-            conn.state = State::ReadingBody(Box::new(BodyUnderWay {
-                decoder,
-                content: ByteQueue::default(),
-                plan,
-                kept,
-                since,
-            }));
+        self.state = State::ReadingBody(Box::new(BodyUnderWay {
+            decoder,
+            content: ByteQueue::default(),
+            plan,
+            kept,
+            since,
+        }));
+        Ok(None)
+    }
+
+    fn body_is_whole(&mut self, hub: &mut Hub, used: usize, now: Time) -> Step {
+        let State::ReadingBody(body) = std::mem::replace(&mut self.state, State::reading(now))
+        else {
+            return Step::Wait(used);
+        };
+        // The body is under way no more: an event is not to count beside the send it came in.
+        self.charge(hub);
+        let BodyUnderWay {
+            mut content, plan, ..
+        } = *body;
+        match plan {
+            Plan::Send => Step::SendKept { used, content },
+            Plan::Task(task) => {
+                content.clear(&mut hub.spares);
+                self.carry_out(hub, task, now);
+                Step::Used(used)
+            }
         }
-        Ok(0)
+    }
+
+    /// Does what a request asks for that concerns nobody else, now that all of it has arrived.
+    fn carry_out(&mut self, hub: &mut Hub, task: Task, now: Time) {
+        match task {
+            Task::Connect(what) => self.connect(hub, what, now),
+            Task::Health => self.answer_json(hub, 200, "{\"status\":\"ok\"}", now),
+            Task::Ready => {
+                let (status, json) = hub.readiness();
+                self.answer_json(hub, status, json, now);
+            }
+            Task::Answer(answer) => self.answer(hub, &answer, now),
+        }
+    }
+
+    fn refuse_head(&mut self, hub: &mut Hub, bytes: &[u8], error: FramingError, now: Time) -> Step {
+        self.asked.is_head = bytes.starts_with(b"HEAD ");
+        self.refuse(hub, bytes, error, now)
+    }
+
+    /// Nothing behind what cannot be framed can be trusted to be a request.
+    fn refuse(&mut self, hub: &mut Hub, bytes: &[u8], error: FramingError, now: Time) -> Step {
+        hub.journal.framing_refused(error, now);
+        self.answer(hub, &routes::framing_error(error), now);
+        Step::Wait(bytes.len())
+    }
+
+    pub(super) fn request_timed_out(&mut self, hub: &mut Hub, now: Time) {
+        hub.journal.limit(Limit::RequestTime, None, now);
+        self.answer(hub, &routes::REQUEST_TIMEOUT, now);
+        self.drop_input(hub);
+    }
+
+    pub(super) fn drop_input(&mut self, hub: &mut Hub) {
+        self.input.clear(&mut hub.spares);
+        self.charge(hub);
+    }
+
+    // ---- what cannot be served now ----
+
+    /// Does with such bytes what the state asks for.
+    pub(super) fn keep_rest(&mut self, hub: &mut Hub, rest: &[u8], now: Time) {
+        if rest.is_empty() {
+            return;
+        }
+        let max_discarded = hub.settings.limits.max_discarded;
+        match &mut self.state {
+            State::Reading { .. } | State::ReadingBody(_) | State::Sending => {
+                self.keep(hub, rest);
+            }
+            State::AwaitingCallback(_) => {
+                self.keep(hub, rest);
+                if self.input.len() > max_discarded {
+                    self.drop_callback(hub, Limit::Discarded, now);
+                }
+            }
+            State::Streaming(stream) => {
+                let total = stream.discarded as usize + rest.len();
+                stream.discarded = u32::try_from(total).unwrap_or(u32::MAX);
+                if total > max_discarded {
+                    self.drop_stream(hub, Limit::Discarded, now);
+                }
+            }
+            State::Finishing { .. } | State::Lingering { .. } => self.discard(hub, rest.len()),
+            State::Closed => {}
+        }
+    }
+
+    fn keep(&mut self, hub: &mut Hub, bytes: &[u8]) {
+        self.input.push(bytes, &mut hub.spares);
+        self.input.fit(&mut hub.spares);
+    }
+
+    /// Counts bytes that are read only so that no reset destroys the answer before them.
+    fn discard(&mut self, hub: &mut Hub, n: usize) {
+        if let State::Finishing { discarded, .. } | State::Lingering { discarded, .. } =
+            &mut self.state
+        {
+            *discarded += n;
+            if *discarded > LINGER_BYTES {
+                self.close(hub);
+            }
+        }
+    }
+
+    /// Does with what is left of `kept`, which was to be served, what the state asks for.
+    pub(super) fn put_back(&mut self, hub: &mut Hub, mut kept: ByteQueue) {
+        if !matches!(
+            self.state,
+            State::Finishing { .. } | State::Lingering { .. }
+        ) {
+            self.input.put_back(kept, &mut hub.spares);
+            self.input.fit(&mut hub.spares);
+            if self.is_eof && !self.is_paused && matches!(self.state, State::Reading { .. }) {
+                // What is left will never be a request.
+                self.input.clear(&mut hub.spares);
+                self.state = State::LAST_ANSWER;
+            }
+            return;
+        }
+        let discarded = kept.len();
+        kept.clear(&mut hub.spares);
+        self.discard(hub, discarded);
+    }
+
+    /// Whether reading was held back, and the peer has read its answers meanwhile.
+    pub(super) fn may_resume(&self, hub: &Hub) -> bool {
+        self.is_paused && self.out.len() <= hub.settings.limits.max_unread_answer / 2
+    }
+}
+
+impl BodyUnderWay {
+    /// Takes what belongs to the body from the front of `bytes`; gives the length of that.
+    fn take(&mut self, bytes: &[u8], hub: &mut Hub) -> Result<usize, FramingError> {
+        let is_needed = matches!(self.plan, Plan::Send);
+        let (content, spares) = (&mut self.content, &mut hub.spares);
+        let used = self.decoder.decode(bytes, |part| {
+            if is_needed {
+                content.push(part, spares);
+            }
+        })?;
+        if !self.decoder.is_done() {
+            content.fit(spares);
+        }
+        Ok(used)
+    }
+}
+
+impl Hub {
+    fn head_limits(&self) -> HeadLimits {
+        HeadLimits {
+            bytes: self.settings.limits.max_head,
+            headers: self.settings.limits.max_headers,
+        }
     }
 
     fn plan(&mut self, route: Route, head: &Head<'_, '_>, now: Time) -> Plan {
-        match route {
+        Plan::Task(match route {
+            Route::Send if !head.is_encoded => return Plan::Send,
+            Route::Send => {
+                let answer = routes::UNSUPPORTED_ENCODING;
+                self.journal.send_refused(answer.code, now);
+                Task::Answer(answer)
+            }
             Route::Stream => match self.fields.keep(head) {
-                Some(request) => Plan::Connect(StreamRequest {
+                Some(request) => Task::Connect(StreamRequest {
                     request,
                     framing: match head.version {
                         Version::Http11 => Framing::Chunked,
@@ -299,159 +331,50 @@ impl<S> Gateway<S> {
                 }),
                 None => {
                     self.journal.limit(Limit::Headers, None, now);
-                    Plan::Answer(routes::OVERLOADED)
+                    Task::Answer(routes::OVERLOADED)
                 }
             },
-            Route::Send if head.is_encoded => {
-                let answer = routes::UNSUPPORTED_ENCODING;
-                self.journal.send_refused(answer.code, now);
-                Plan::Answer(answer)
-            }
-            Route::Send => Plan::Send,
-            Route::Health => Plan::Health,
-            Route::Ready => Plan::Ready,
-            Route::Refuse(answer) => Plan::Answer(answer),
-        }
+            Route::Health => Task::Health,
+            Route::Ready => Task::Ready,
+            Route::Refuse(answer) => Task::Answer(answer),
+        })
     }
 
-    fn read_body(&mut self, id: ConnId, bytes: &[u8], now: Time) -> Step {
-        let Some(conn) = entry(&mut self.conns, id) else {
-            return Step::Wait(0);
-        };
-        let State::ReadingBody(body) = &mut conn.state else {
-            return Step::Wait(0);
-        };
-        let is_needed = matches!(body.plan, Plan::Send);
-        let (content, spares) = (&mut body.content, &mut self.spares);
-        let used = body.decoder.decode(bytes, |part| {
-            if is_needed {
-                content.push(part, spares);
-            }
-        });
-        let is_done = body.decoder.is_done();
-        let used = match used {
-            Ok(used) => used,
-            Err(error) => {
-                self.refuse_framing(id, error, now);
-                return Step::Wait(bytes.len());
-            }
-        };
-        if !is_done {
-            body.content.fit(&mut self.spares);
-            self.trim_inbound(id, now);
-            return Step::Wait(used);
-        }
-        if let State::ReadingBody(body) = std::mem::replace(&mut conn.state, State::reading(now)) {
-            // The body is under way no more: an event is not to count beside the send it came in.
-            self.charge(id);
-            let BodyUnderWay {
-                mut content, plan, ..
-            } = *body;
-            self.carry_out(id, plan, content.bytes(), now);
-            content.clear(&mut self.spares);
-        }
-        Step::Used(used)
-    }
-
-    /// Does what a request asks for, now that all of it has arrived.
-    fn carry_out(&mut self, id: ConnId, plan: Plan, content: &[u8], now: Time) {
-        match plan {
-            Plan::Send => self.send(id, content, now),
-            Plan::Connect(what) => self.connect(id, what, now),
-            Plan::Health => self.answer_json(id, 200, "{\"status\":\"ok\"}", now),
-            Plan::Ready => self.answer_ready(id, now),
-            Plan::Answer(answer) => self.answer(id, &answer, now),
-        }
-    }
-
-    fn answer_ready(&mut self, id: ConnId, now: Time) {
-        let (status, json) = match (self.is_draining, self.settings.is_configured) {
+    /// The answer to `GET /readyz`.
+    fn readiness(&self) -> (u16, &'static str) {
+        match (self.is_draining, self.settings.is_configured) {
             (false, true) => (200, "{\"status\":\"ready\",\"configured\":true}"),
             (true, true) => (503, "{\"status\":\"not_ready\",\"configured\":true}"),
             (_, false) => (503, "{\"status\":\"not_ready\",\"configured\":false}"),
-        };
-        self.answer_json(id, status, json, now);
-    }
-
-    // ---- answers ----
-
-    /// Answers with one of the contract's errors.
-    pub(super) fn answer(&mut self, id: ConnId, answer: &Answer, now: Time) {
-        let (message, detail, code) = (answer.message, answer.detail, answer.code);
-        let json =
-            format!("{{\"error\":{{\"message\":\"{message}{detail}\",\"code\":\"{code}\"}}}}");
-        self.answer_with(id, answer.status, answer.fields, &json, answer.is_last, now);
-    }
-
-    /// Answers with a JSON body on a connection that may stay.
-    pub(super) fn answer_json(&mut self, id: ConnId, status: u16, json: &str, now: Time) {
-        self.answer_with(id, status, "", json, false, now);
-    }
-
-    fn answer_with(
-        &mut self,
-        id: ConnId,
-        status: u16,
-        fields: &str,
-        json: &str,
-        is_last: bool,
-        now: Time,
-    ) {
-        let Some(conn) = entry(&mut self.conns, id).filter(|conn| !conn.is_closed()) else {
-            return;
-        };
-        let persistence = if is_last {
-            Persistence::Close
-        } else {
-            conn.asked.persistence
-        };
-        let reply = Reply {
-            status,
-            fields,
-            json,
-            is_head_only: conn.asked.is_head,
-        };
-        if conn.out.is_empty() {
-            conn.stalled_since = now;
-        }
-        let out = conn.out.tail(reply.room(), &mut self.spares);
-        reply.write(out, &self.date, persistence);
-        conn.asked = Asked::default();
-        conn.state = if persistence == Persistence::Close {
-            State::Finishing {
-                is_stream: false,
-                discarded: 0,
-            }
-        } else {
-            State::reading(now)
-        };
-    }
-
-    /// Appends bytes to a connection's output.
-    pub(super) fn push(&mut self, id: ConnId, bytes: &[u8], now: Time) {
-        if let Some(conn) = entry(&mut self.conns, id) {
-            if conn.out.is_empty() {
-                conn.stalled_since = now;
-            }
-            conn.out.push(bytes, &mut self.spares);
         }
     }
+}
 
-    fn refuse_framing(&mut self, id: ConnId, error: FramingError, now: Time) {
-        self.journal.framing_refused(error, now);
-        self.answer(id, &routes::framing_error(error), now);
+/// Looks for a request's head at the front of `bytes`.
+fn find_head(
+    scan: &mut HeadScan,
+    since: &mut Time,
+    is_begun: &mut bool,
+    bytes: &[u8],
+    limits: HeadLimits,
+    now: Time,
+) -> Found {
+    if bytes.is_empty() {
+        return Found::Nothing;
     }
-
-    pub(super) fn request_timed_out(&mut self, id: ConnId, now: Time) {
-        self.journal.limit(Limit::RequestTime, None, now);
-        self.answer(id, &routes::REQUEST_TIMEOUT, now);
-        self.drop_input(id);
-    }
-
-    pub(super) fn drop_input(&mut self, id: ConnId) {
-        if let Some(conn) = entry(&mut self.conns, id) {
-            conn.input.clear(&mut self.spares);
+    if !*is_begun {
+        // Empty lines before a request are not its first bytes (RFC 9112, section 2.2).
+        match bytes {
+            [b'\r', b'\n', ..] => return Found::EmptyLine,
+            [b'\r'] => return Found::Nothing,
+            _ => {}
         }
-        self.charge(id);
+        *is_begun = true;
+        *since = now;
+    }
+    match scan.find(bytes, limits) {
+        Ok(None) => Found::Nothing,
+        Ok(Some(length)) => Found::Head(length),
+        Err(error) => Found::Malformed(error),
     }
 }

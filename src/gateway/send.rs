@@ -1,9 +1,18 @@
 //! `POST /internal/send` (contract, section 4): from a command to another connection's bytes.
+//!
+//! ```text
+//! command ─► obey ─┬─ refused, or nothing to write ────────────────────────► answer
+//!                  ├─ not open yet: into the window ───────────────────────► answer
+//!                  ├─ open, its socket is full: behind earlier bytes ──────► answer
+//!                  └─ open: appended, the publisher is Sending
+//!                       ─► Flush ─► flushed or broken ─► settle_send ──────► answer
+//! ```
 
-use super::conn::{Awaiting, PendingSend, State};
+use super::conn::{Conn, State};
+use super::hub::Hub;
 use super::journal::{Limit, SentEvent};
 use super::routes::{self, Answer};
-use super::{ConnId, Gateway, entry};
+use super::{ConnId, Gateway};
 use crate::callback::Reason;
 use crate::sse;
 use crate::time::Time;
@@ -12,6 +21,17 @@ use crate::wire::{self, SendCommand, SendError};
 
 const OK: &str = "{\"status\":\"ok\"}";
 const BUFFERED: &str = "{\"status\":\"buffered\"}";
+
+/// A send that waits for its event's write to be tried.
+#[derive(Debug)]
+pub(super) struct PendingSend {
+    pub(super) publisher: ConnId,
+    pub(super) target: ConnId,
+    /// The command asked for a close behind the event.
+    pub(super) close: bool,
+    /// What the log will say of the event.
+    pub(super) sent: Option<SentEvent>,
+}
 
 /// What a command came to.
 enum Verdict {
@@ -27,29 +47,40 @@ enum Verdict {
     },
 }
 
+/// Where an event was put.
+enum Put {
+    /// In front of a socket that takes it, as far as is known.
+    Next(Option<SentEvent>),
+    /// Behind earlier bytes that the socket would not take; its next readiness flushes them.
+    Behind(Option<SentEvent>),
+    /// There is no room; the stream is dropped.
+    Nowhere,
+}
+
 impl<S> Gateway<S> {
     /// Carries out one send and answers it, at once or when its event's write was tried.
     pub(super) fn send(&mut self, publisher: ConnId, body: &[u8], now: Time) {
         let verdict = match wire::send_command(body) {
             Ok(command) => self.obey(&command, now),
             Err(error) => {
-                self.journal.send_refused(error.code(), now);
+                self.hub.journal.send_refused(error.code(), now);
                 Verdict::Refused(bad_request(error))
             }
         };
+        let Some((conn, hub)) = self.both(publisher) else {
+            return;
+        };
         match verdict {
-            Verdict::Done(json) => self.answer_json(publisher, 200, json, now),
-            Verdict::Refused(answer) => self.answer(publisher, &answer, now),
+            Verdict::Done(json) => conn.answer_json(hub, 200, json, now),
+            Verdict::Refused(answer) => conn.answer(hub, &answer, now),
             Verdict::Tried {
                 target,
                 close,
                 sent,
             } => {
-                if let Some(conn) = self.conn(publisher) {
-                    conn.state = State::Sending;
-                }
-                debug_assert!(self.pending_send.is_none());
-                self.pending_send = Some(PendingSend {
+                conn.state = State::Sending;
+                debug_assert!(hub.pending_send.is_none());
+                hub.pending_send = Some(PendingSend {
                     publisher,
                     target,
                     close,
@@ -61,143 +92,138 @@ impl<S> Gateway<S> {
     }
 
     fn obey(&mut self, command: &SendCommand<'_>, now: Time) -> Verdict {
-        let target = tokens::parse(&command.token).and_then(|token| self.stream_of(token));
-        let Some(target) = target else {
-            self.journal.token_unknown(&command.token, now);
+        let token = tokens::parse(&command.token);
+        let Some(target) = token.and_then(|token| self.hub.streams.get(token)) else {
+            self.hub.journal.token_unknown(&command.token, now);
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
-        match self.conn(target).map(|conn| &conn.state) {
-            Some(State::Streaming(_)) => self.forward(target, command, now),
-            Some(State::AwaitingCallback(_)) => self.buffer(target, command, now),
-            _ => Verdict::Refused(routes::TOKEN_NOT_FOUND),
+        match self.both(target) {
+            Some((conn, hub)) if matches!(conn.state, State::AwaitingCallback(_)) => {
+                conn.buffer(hub, command, now)
+            }
+            _ => self.forward(target, command, now),
         }
     }
 
     /// To an open stream.
     fn forward(&mut self, target: ConnId, command: &SendCommand<'_>, now: Time) -> Verdict {
         let close = command.close;
+        let Some((conn, hub)) = self.both(target) else {
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        };
         let Some((name, data)) = &command.event else {
             if close {
-                self.end_stream(target, Reason::ServerClosed, None, now);
-                self.settle(target, now);
+                conn.end_stream(hub, Reason::ServerClosed, None, now);
+                conn.settle(hub, now);
             }
             return Verdict::Done(OK);
         };
-        let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
-        let max_unsent = self.settings.limits.max_unsent;
-        let Some(conn) = entry(&mut self.conns, target) else {
-            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
-        };
-        let State::Streaming(stream) = &conn.state else {
-            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
-        };
-        if conn.out.is_empty() {
-            conn.stalled_since = now;
-        } else if conn.out.len() + size > max_unsent {
-            self.drop_stream(target, Limit::Unsent, now);
-            return Verdict::Refused(routes::WRITE_FAILED);
-        }
-        let out = conn.out.tail(size, &mut self.spares);
-        sse::write_event(out, stream.framing, name, data);
-        let is_blocked = conn.is_blocked;
-        let sent = self.journal.sent(name, data.len());
-        if !is_blocked {
-            return Verdict::Tried {
+        match conn.put(hub, name, data, now) {
+            Put::Next(sent) => Verdict::Tried {
                 target,
                 close,
                 sent,
-            };
-        }
-        // Behind earlier bytes that the socket would not take; its next readiness flushes them.
-        self.trim_outbound(target, now);
-        if self.conn(target).is_none() {
-            return Verdict::Refused(routes::WRITE_FAILED);
-        }
-        self.note_sent(target, sent);
-        if close {
-            self.end_stream(target, Reason::ServerClosed, None, now);
-        }
-        self.settle(target, now);
-        Verdict::Done(OK)
-    }
-
-    /// To a stream that the backend has not decided on.
-    fn buffer(&mut self, target: ConnId, command: &SendCommand<'_>, now: Time) -> Verdict {
-        let (max_unsent, max_held) = (
-            self.settings.limits.max_unsent,
-            self.settings.limits.max_held,
-        );
-        let held = self.held.outbound;
-        let Some(State::AwaitingCallback(awaiting)) =
-            entry(&mut self.conns, target).map(|conn| &mut conn.state)
-        else {
-            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
-        };
-        let Awaiting {
-            token,
-            window,
-            is_close_buffered,
-            what,
-            ..
-        } = &mut **awaiting;
-        let token = *token;
-        // Behind a close an event comes to nothing, and 404 would say that the client has gone.
-        if let Some((name, data)) = &command.event
-            && !*is_close_buffered
-        {
-            let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
-            let is_full = !window.is_empty() && window.len() + size > max_unsent;
-            if is_full || held + size > max_held {
-                let limit = if is_full { Limit::Window } else { Limit::Held };
-                self.journal.limit(limit, Some(token), now);
-                return Verdict::Refused(routes::BUFFER_FULL);
+            },
+            Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
+            Put::Behind(sent) => {
+                self.trim_outbound(target, now);
+                let Some((conn, hub)) = self.both(target) else {
+                    return Verdict::Refused(routes::WRITE_FAILED);
+                };
+                conn.note_sent(hub, sent);
+                if close {
+                    conn.end_stream(hub, Reason::ServerClosed, None, now);
+                }
+                conn.settle(hub, now);
+                Verdict::Done(OK)
             }
-            let room = window.tail(size, &mut self.spares);
-            sse::write_event(room, what.framing, name, data);
-            window.fit(&mut self.spares);
         }
-        *is_close_buffered |= command.close;
-        if command.event.is_some() || command.close {
-            self.journal.buffered(token);
-        }
-        self.charge(target);
-        Verdict::Done(BUFFERED)
     }
 
     /// Answers the send whose event was written to `target`, or could not be.
     pub(super) fn settle_send(&mut self, target: ConnId, is_written: bool, now: Time) {
-        let Some(send) = self.pending_send.take_if(|send| send.target == target) else {
+        let is_its = |send: &mut PendingSend| send.target == target;
+        let Some(send) = self.hub.pending_send.take_if(is_its) else {
             return;
         };
-        if is_written {
-            self.note_sent(target, send.sent);
+        if is_written && let Some((conn, hub)) = self.both(target) {
+            conn.note_sent(hub, send.sent);
+            if send.close {
+                conn.end_stream(hub, Reason::ServerClosed, None, now);
+            }
         }
-        if is_written && send.close {
-            self.end_stream(target, Reason::ServerClosed, None, now);
-        }
-        let publisher = send.publisher;
-        if !self
-            .conn(publisher)
-            .is_some_and(|conn| matches!(conn.state, State::Sending))
+        if let Some((conn, hub)) = self.both(send.publisher)
+            && matches!(conn.state, State::Sending)
         {
-            return;
+            if is_written {
+                conn.answer_json(hub, 200, OK, now);
+            } else {
+                conn.answer(hub, &routes::WRITE_FAILED, now);
+            }
+            conn.await_serving(hub, now);
         }
-        if is_written {
-            self.answer_json(publisher, 200, OK, now);
+    }
+}
+
+impl<S> Conn<S> {
+    /// Appends an event to an open stream's output.
+    fn put(&mut self, hub: &mut Hub, name: &str, data: &str, now: Time) -> Put {
+        let State::Streaming(stream) = &self.state else {
+            return Put::Nowhere;
+        };
+        let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
+        if self.out.is_empty() {
+            self.stalled_since = now;
+        } else if self.out.len() + size > hub.settings.limits.max_unsent {
+            self.drop_stream(hub, Limit::Unsent, now);
+            return Put::Nowhere;
+        }
+        let out = self.out.tail(size, &mut hub.spares);
+        sse::write_event(out, stream.framing, name, data);
+        let sent = hub.journal.sent(name, data.len());
+        if self.is_blocked {
+            Put::Behind(sent)
         } else {
-            self.answer(publisher, &routes::WRITE_FAILED, now);
+            Put::Next(sent)
         }
-        self.serve_kept(publisher, now);
-        self.settle(publisher, now);
     }
 
-    pub(super) fn note_sent(&mut self, target: ConnId, sent: Option<SentEvent>) {
-        if let Some(sent) = sent
-            && let Some(conn) = entry(&mut self.conns, target)
-            && let State::Streaming(stream) = &conn.state
+    /// Keeps an event, or a close, for a stream that the backend has not decided on.
+    fn buffer(&mut self, hub: &mut Hub, command: &SendCommand<'_>, now: Time) -> Verdict {
+        let State::AwaitingCallback(awaiting) = &mut self.state else {
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        };
+        // Behind a close an event comes to nothing, and 404 would say that the client has gone.
+        if let Some((name, data)) = &command.event
+            && !awaiting.is_close_buffered
         {
-            self.journal
-                .event_sent(stream.token, &sent, &stream.request);
+            let limits = &hub.settings.limits;
+            let window = &mut awaiting.window;
+            let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
+            let is_full = !window.is_empty() && window.len() + size > limits.max_unsent;
+            if is_full || hub.held.outbound + size > limits.max_held {
+                let limit = if is_full { Limit::Window } else { Limit::Held };
+                hub.journal.limit(limit, Some(awaiting.token), now);
+                return Verdict::Refused(routes::BUFFER_FULL);
+            }
+            let room = window.tail(size, &mut hub.spares);
+            sse::write_event(room, awaiting.what.framing, name, data);
+            window.fit(&mut hub.spares);
+        }
+        awaiting.is_close_buffered |= command.close;
+        if command.event.is_some() || command.close {
+            hub.journal.buffered(awaiting.token);
+        }
+        self.charge(hub);
+        Verdict::Done(BUFFERED)
+    }
+
+    /// Tells the log of an event that is on its way.
+    fn note_sent(&self, hub: &Hub, sent: Option<SentEvent>) {
+        if let Some(sent) = sent
+            && let State::Streaming(stream) = &self.state
+        {
+            hub.journal.event_sent(stream.token, &sent, &stream.request);
         }
     }
 }

@@ -116,15 +116,16 @@ impl Server {
                 let _ = waker.wake();
             })
         });
+        let settings = Settings {
+            is_configured: workers.is_some(),
+            heartbeat: config.heartbeat,
+            limits: config.limits.clone(),
+        };
         Ok(Server {
             poll,
             listeners,
             signals,
-            gateway: Gateway::new(Settings {
-                is_configured: workers.is_some(),
-                heartbeat: config.heartbeat,
-                limits: config.limits.clone(),
-            }),
+            gateway: Gateway::new(settings, host::randomness()),
             workers,
             unfinished: VecDeque::new(),
             turn_left: 0,

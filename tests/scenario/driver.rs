@@ -63,6 +63,15 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// Bytes for tokens: a number, which is another one each time.
+fn numbered() -> impl FnMut(&mut [u8]) {
+    let mut number = 0_u128;
+    move |bytes| {
+        number += 1;
+        bytes.copy_from_slice(&number.to_be_bytes()[..bytes.len()]);
+    }
+}
+
 impl Script {
     pub(crate) fn new() -> Script {
         Script::with(settings())
@@ -76,7 +85,7 @@ impl Script {
 
     pub(crate) fn with(settings: Settings) -> Script {
         capture::install();
-        let mut gw = Gateway::new(settings);
+        let mut gw = Gateway::new(settings, numbered());
         gw.set_date(DATE.as_bytes().try_into().unwrap());
         Script {
             gw,

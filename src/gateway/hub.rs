@@ -1,0 +1,122 @@
+//! What all connections share.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::calls::Calls;
+use super::eviction::{Eviction, Held};
+use super::facts::Fields;
+use super::journal::Journal;
+use super::send::PendingSend;
+use super::{ConnId, Effect, Settings};
+use crate::buf::Spares;
+use crate::callback::{Action, Job, JobId, Reason};
+use crate::header_store::Request;
+use crate::http::reply::Date;
+use crate::time::Time;
+use crate::tokens::{self, TokenIndex};
+use crate::wheel::Wheel;
+
+/// Everything that is no connection's own. A function that takes a connection and the hub touches
+/// no other connection.
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub(super) settings: Settings,
+    pub(super) date: Date,
+    pub(super) random: Random,
+    pub(super) journal: Journal,
+    /// No new stream is opened.
+    pub(super) is_draining: bool,
+    /// What the shell has to do, in its order.
+    pub(super) effects: VecDeque<Effect>,
+    /// Connections whose kept input is to be served once the effects so far are carried out, and
+    /// the time that it is then.
+    pub(super) ready: VecDeque<(ConnId, Time)>,
+    /// Closed connections whose slots are freed after the batch of readiness.
+    pub(super) dead: Vec<ConnId>,
+    /// One timer for each connection, by its slot.
+    pub(super) wheel: Wheel,
+    /// Who has which token: streams, open or awaiting the backend's word.
+    pub(super) streams: TokenIndex<ConnId>,
+    pub(super) calls: Calls,
+    /// At most one: the effects of a send are carried out before the next request is served.
+    pub(super) pending_send: Option<PendingSend>,
+    /// Bytes held for all connections.
+    pub(super) held: Held,
+    pub(super) eviction: Eviction,
+    pub(super) fields: Fields,
+    pub(super) spares: Spares,
+}
+
+impl Hub {
+    pub(super) fn new(settings: Settings, random: Random) -> Hub {
+        Hub {
+            date: *b"Thu, 01 Jan 1970 00:00:00 GMT",
+            random,
+            journal: Journal::default(),
+            is_draining: false,
+            effects: VecDeque::new(),
+            ready: VecDeque::new(),
+            dead: Vec::new(),
+            wheel: Wheel::default(),
+            streams: TokenIndex::default(),
+            calls: Calls::default(),
+            pending_send: None,
+            held: Held::default(),
+            eviction: Eviction::default(),
+            fields: Fields::new(settings.limits.max_kept_headers),
+            spares: Spares::default(),
+            settings,
+        }
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    /// Asks the backend about a stream; the result is owed to whoever waits for this job.
+    pub(super) fn ask(&mut self, expires: Time, token: Uuid, request: Request) -> JobId {
+        let job = self.calls.connect();
+        self.call(job, Action::Connect { expires }, token, request);
+        job
+    }
+
+    /// Pays an accepted token's one disconnect.
+    pub(super) fn tell_gone(&mut self, token: Uuid, reason: Reason, request: Request) {
+        let job = self.calls.disconnect();
+        self.call(job, Action::Disconnect { reason }, token, request);
+    }
+
+    fn call(&mut self, id: JobId, action: Action, token: Uuid, request: Request) {
+        self.effect(Effect::Call(Job {
+            id,
+            token,
+            action,
+            request,
+        }));
+    }
+}
+
+/// Random bytes that nobody can foresee.
+pub(super) struct Random(Box<dyn FnMut(&mut [u8])>);
+
+impl Random {
+    pub(super) fn new(fill: impl FnMut(&mut [u8]) + 'static) -> Random {
+        Random(Box::new(fill))
+    }
+
+    /// A token that was never issued before.
+    pub(super) fn token(&mut self) -> Uuid {
+        let mut bytes = [0; 16];
+        (self.0)(&mut bytes);
+        tokens::from_random(bytes)
+    }
+}
+
+impl fmt::Debug for Random {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Random")
+    }
+}
