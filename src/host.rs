@@ -24,7 +24,7 @@ pub fn prepare() -> HostFacts {
 /// Bytes that are asked of the kernel at once: one system call for some tokens.
 const AHEAD: usize = 256;
 
-/// A source of bytes that nobody can foresee, for up to [`AHEAD`] at a time.
+/// A source of bytes that nobody can foresee, for up to 256 at a time.
 ///
 /// # Panics
 /// The source, when the kernel has none to give; nothing can be done without.

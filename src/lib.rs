@@ -11,8 +11,13 @@
 //!   └────► server ──► workers ──► wire          the shell: the only rooms that know
 //!             │  └──► net                       mio, ureq, sockets, threads and clocks
 //!             ▼
-//!          gateway  (mod ► request, send, lifecycle ► conn, routes, journal …)
-//!             │                                 pure: (state, input, now) → state, bytes, effects
+//!          gateway                              pure: (state, input, now) → state, bytes, effects
+//!             │   mod, serve, send, eviction    what crosses connections: the whole gateway
+//!             │     ▼
+//!             │   request, lifecycle,           what concerns one: a connection and the hub,
+//!             │   deadlines, answer, settle     which is what all of them share
+//!             │     ▼
+//!             │   conn, hub ► calls, journal, routes, head_fields
 //!             ▼
 //!          wheel   tokens   header_store   http::{head, body, reply}   sse   wire   buf
 //!                                               pure leaves: no connection, no time
@@ -23,9 +28,12 @@
 //!   never their meaning.
 //! - [`gateway`] decides. Its states and what is legal in each stand in `gateway::conn`; the life
 //!   of a stream, with the law that every accepted connect gets exactly one disconnect, in
-//!   `gateway::lifecycle`.
+//!   `gateway::lifecycle`. A function says by its arguments what it may touch: one that takes a
+//!   connection and the hub touches no other connection.
 //! - [`workers`] make the callbacks on threads of their own, in two lanes, and report back over a
-//!   channel. [`callback`] is the data that crosses.
+//!   queue. [`callback`] is the data that crosses.
+//! - [`header_store`] keeps what callbacks tell of a request's head, each field once however many
+//!   streams share it.
 //!
 //! The *contract* that the documentation refers to by section is the product's promise on the wire,
 //! on the command line and in the log; the README states it for its users.
@@ -35,12 +43,42 @@
 //! 1. *A stream opens.* Readiness → bytes → head → route → connect callback ([`gateway::Effect::Call`])
 //!    → a worker's result → head, first event and what was buffered, in one write.
 //! 2. *An event is sent.* Bytes → head and body → command → the target's queue →
-//!    [`gateway::Effect::Flush`] → what the write came to decides the publisher's answer.
+//!    [`gateway::Effect::Flush`] → what the write came to decides the publisher's answer; see below.
 //! 3. *A heartbeat.* The wheel's timer → the deadline's meaning in the connection's state → bytes
 //!    → flush.
 //! 4. *A client leaves.* FIN or reset → the stream ends, its token is forgotten → disconnect
 //!    callback.
 //! 5. *The process ends.* A signal → every stream ends cleanly → callbacks are delivered → exit.
+//!
+//! # A send's way
+//!
+//! A publisher's answer says what became of its event, so a send is the one request that waits for
+//! another connection's socket. Nobody blocks meanwhile, and nothing is written to the publisher
+//! before it is known:
+//!
+//! ```text
+//! shell      readable(publisher)
+//! gateway      bytes ► serve ► conn.read: a whole head and body ► Step::Send
+//!              send ► obey: whose token is it?
+//!                nobody's, or nothing to write ─────────────────────► answer, 404 or 200
+//!                awaiting the backend: into its window ─────────────► answer, 200 buffered
+//!                open, its socket is full: behind what waits there ─► answer, 200
+//!                open: appended to its output;
+//!                  the publisher is Sending, and its next requests are kept
+//! shell      Effect::Flush(target) ► one write of what is there
+//! gateway      flushed(target, n), or broken(target) ► settle_send ─► answer, 200 or 500
+//!              the publisher is among those that are ready to be served
+//! shell      no effect is left ► effect()
+//! gateway      serve_kept(publisher): the next request of its pipeline, if there is one, and
+//!              again from the top; if not, the publisher is brought to rest
+//! shell      Effect::Flush(publisher) ► its answers, all in one write
+//! ```
+//!
+//! So a send costs three system calls beside its part of a poll, a pipeline of them one read, one
+//! write for each event and one for all answers; and what is kept is bounded by the budgets of the
+//! contract's section 6 at each step. Connections whose kept input can be served wait in one queue,
+//! which [`gateway::Gateway::effect`] looks at when no effect is left: a verb never serves requests
+//! of a connection that it was not about.
 //!
 //! # Laws
 //!

@@ -91,7 +91,7 @@ impl<S> Gateway<S> {
 
     /// Counts what a stranger or a publisher leaves with us, and lets the youngest requests under
     /// way go until the others fit their budget.
-    pub(super) fn trim_inbound(&mut self, id: ConnId, now: Time) {
+    pub(super) fn evict_inbound(&mut self, id: ConnId, now: Time) {
         let Some((conn, hub)) = self.both(id) else {
             return;
         };
@@ -115,7 +115,7 @@ impl<S> Gateway<S> {
 
     /// Counts what a stream's socket leaves unsent, and drops the streams that hold most until the
     /// others fit their budget.
-    pub(super) fn trim_outbound(&mut self, id: ConnId, now: Time) {
+    pub(super) fn evict_outbound(&mut self, id: ConnId, now: Time) {
         let Some((conn, hub)) = self.both(id) else {
             return;
         };

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::calls::Calls;
 use super::eviction::{Eviction, Held};
-use super::facts::Fields;
+use super::head_fields::HeadFields;
 use super::journal::Journal;
 use super::send::PendingSend;
 use super::{ConnId, Effect, Settings};
@@ -46,7 +46,7 @@ pub(super) struct Hub {
     /// Bytes held for all connections.
     pub(super) held: Held,
     pub(super) eviction: Eviction,
-    pub(super) fields: Fields,
+    pub(super) fields: HeadFields,
     pub(super) spares: Spares,
 }
 
@@ -66,7 +66,7 @@ impl Hub {
             pending_send: None,
             held: Held::default(),
             eviction: Eviction::default(),
-            fields: Fields::new(settings.limits.max_kept_headers),
+            fields: HeadFields::new(settings.limits.max_kept_headers),
             spares: Spares::default(),
             settings,
         }
@@ -100,7 +100,9 @@ impl Hub {
 }
 
 /// Random bytes that nobody can foresee.
-pub(super) struct Random(Box<dyn FnMut(&mut [u8])>);
+pub(super) struct Random(Box<Fill>);
+
+type Fill = dyn FnMut(&mut [u8]);
 
 impl Random {
     pub(super) fn new(fill: impl FnMut(&mut [u8]) + 'static) -> Random {

@@ -10,17 +10,17 @@ mod conn;
 mod conns;
 mod deadlines;
 mod eviction;
-mod facts;
+mod head_fields;
 mod hub;
 mod invariants;
 mod journal;
 mod lifecycle;
-mod memory;
 mod request;
 mod routes;
 mod send;
 mod serve;
 mod settle;
+mod trim;
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use conn::{Conn, State};
 use conns::Conns;
 use hub::{Hub, Random};
 use journal::Limit;
-use memory::Thrift;
+use trim::Trim;
 
 /// How long a connection is read and discarded behind its last answer (contract, section 7).
 const LINGER: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ pub enum Effect {
     Fin(ConnId),
     /// Make the socket's end a reset; the connection is closed.
     Abort(ConnId),
-    /// Make this callback; its [`CallbackResult`] is owed, exactly one.
+    /// Make this callback; its [result](Gateway::result) is owed, exactly one.
     Call(Job),
     /// A crowd has left, and the core has freed what it needed: give the memory back to the system.
     TrimHeap,
@@ -122,7 +122,7 @@ pub struct Gateway<S> {
     /// Slots whose timers have fired and are not looked at yet, and when that was.
     due: Vec<u32>,
     due_at: Time,
-    thrift: Thrift,
+    trim: Trim,
 }
 
 impl<S> Gateway<S> {
@@ -134,7 +134,7 @@ impl<S> Gateway<S> {
             hub: Hub::new(settings, Random::new(random)),
             due: Vec::new(),
             due_at: Time(0),
-            thrift: Thrift::default(),
+            trim: Trim::default(),
         }
     }
 
@@ -168,7 +168,7 @@ impl<S> Gateway<S> {
                 conn.keep_rest(hub, &bytes[used..], now);
             }
         }
-        self.trim_inbound(id, now);
+        self.evict_inbound(id, now);
         self.settle(id, now);
     }
 
@@ -237,8 +237,8 @@ impl<S> Gateway<S> {
             conn.await_serving(hub, now);
         }
         if conn.is_blocked {
-            self.trim_outbound(id, now);
-            self.trim_inbound(id, now);
+            self.evict_outbound(id, now);
+            self.evict_inbound(id, now);
         }
         self.settle_send(id, true, now);
         self.settle(id, now);
@@ -289,7 +289,7 @@ impl<S> Gateway<S> {
         let all = [
             self.hub.wheel.next(),
             self.hub.journal.deadline(),
-            self.thrift.deadline(),
+            self.trim.deadline(),
         ];
         all.into_iter().flatten().min()
     }

@@ -126,7 +126,7 @@ impl<S> Gateway<S> {
             },
             Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
             Put::Behind(sent) => {
-                self.trim_outbound(target, now);
+                self.evict_outbound(target, now);
                 let Some((conn, hub)) = self.both(target) else {
                     return Verdict::Refused(routes::WRITE_FAILED);
                 };

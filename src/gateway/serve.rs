@@ -47,7 +47,7 @@ impl<S> Gateway<S> {
             }
             None => kept.clear(&mut self.hub.spares),
         }
-        self.trim_inbound(id, now);
+        self.evict_inbound(id, now);
         self.settle(id, now);
     }
 }

@@ -12,7 +12,7 @@ const MAX_EXTENSION_BYTES: u32 = 16 * 1024;
 /// Takes a body apart as its bytes arrive.
 #[derive(Debug)]
 pub struct Decoder {
-    state: State,
+    state: Place,
     /// Bytes of content to come, of the whole body or of the chunk; while a chunk's size is read,
     /// the number so far.
     left: u64,
@@ -25,7 +25,7 @@ pub struct Decoder {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Place {
     /// Content to come, then the end.
     Length,
     /// In a chunk's size, which has so many digits, or sixteen and more.
@@ -85,9 +85,9 @@ impl Decoder {
             BodyFraming::Length(length) if length > allowance => {
                 return Err(FramingError::ContentTooLarge);
             }
-            BodyFraming::Length(0) => (State::Done, 0),
-            BodyFraming::Length(length) => (State::Length, length),
-            BodyFraming::Chunked => (State::Size { digits: 0 }, 0),
+            BodyFraming::Length(0) => (Place::Done, 0),
+            BodyFraming::Length(length) => (Place::Length, length),
+            BodyFraming::Chunked => (Place::Size { digits: 0 }, 0),
         };
         Ok(Decoder {
             state,
@@ -100,7 +100,7 @@ impl Decoder {
 
     /// Whether the body's end has been reached.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == Place::Done
     }
 
     /// Takes body bytes from the front of `input`, hands the content to `content` in order, and
@@ -111,15 +111,15 @@ impl Decoder {
         mut content: impl FnMut(&[u8]),
     ) -> Result<usize, FramingError> {
         let mut at = 0;
-        while at < input.len() && self.state != State::Done {
-            if let State::Length | State::Data = self.state {
+        while at < input.len() && self.state != Place::Done {
+            if let Place::Length | Place::Data = self.state {
                 let take = self.left.min((input.len() - at) as u64) as usize;
                 content(&input[at..at + take]);
                 at += take;
                 self.left -= take as u64;
                 self.state = match (self.state, self.left) {
-                    (State::Length, 0) => State::Done,
-                    (_, 0) => State::DataCr,
+                    (Place::Length, 0) => Place::Done,
+                    (_, 0) => Place::DataCr,
                     (state, _) => state,
                 };
             } else {
@@ -131,25 +131,25 @@ impl Decoder {
     }
 
     /// One byte of chunked framing.
-    fn step(&mut self, byte: u8) -> Result<State, FramingError> {
+    fn step(&mut self, byte: u8) -> Result<Place, FramingError> {
         Ok(match (self.state, byte) {
-            (State::Size { digits }, _) if byte.is_ascii_hexdigit() => {
+            (Place::Size { digits }, _) if byte.is_ascii_hexdigit() => {
                 return self.digit(digits, byte);
             }
-            (State::Size { digits: 0 }, _) => return Err(MALFORMED),
-            (State::SizeEnd, b'\n') if self.left == 0 => State::TrailerStart,
-            (State::SizeEnd, b'\n') => {
+            (Place::Size { digits: 0 }, _) => return Err(MALFORMED),
+            (Place::SizeEnd, b'\n') if self.left == 0 => Place::TrailerStart,
+            (Place::SizeEnd, b'\n') => {
                 if self.left > self.allowance {
                     return Err(FramingError::ContentTooLarge);
                 }
                 self.allowance -= self.left;
-                State::Data
+                Place::Data
             }
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { digits: 0 },
-            (State::LastEnd, b'\n') => State::Done,
+            (Place::DataCr, b'\r') => Place::DataLf,
+            (Place::DataLf, b'\n') => Place::Size { digits: 0 },
+            (Place::LastEnd, b'\n') => Place::Done,
             (
-                State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerEnd,
+                Place::TrailerStart | Place::TrailerName | Place::TrailerValue | Place::TrailerEnd,
                 _,
             ) => return self.trailer(byte),
             _ => return self.extension(byte),
@@ -157,7 +157,7 @@ impl Decoder {
     }
 
     /// One more digit of a chunk's size.
-    fn digit(&mut self, digits: u8, byte: u8) -> Result<State, FramingError> {
+    fn digit(&mut self, digits: u8, byte: u8) -> Result<Place, FramingError> {
         if self.left >> 60 != 0 {
             return Err(FramingError::BadRequest("a chunk size that overflows"));
         }
@@ -166,15 +166,15 @@ impl Decoder {
             self.extension_byte()?;
         }
         self.left = self.left << 4 | u64::from((byte as char).to_digit(16).unwrap_or(0));
-        Ok(State::Size {
+        Ok(Place::Size {
             digits: (digits + 1).min(16),
         })
     }
 
     /// One byte of a size line behind the size (RFC 9112, section 7.1.1).
-    fn extension(&mut self, byte: u8) -> Result<State, FramingError> {
-        use State::{Blank, ExtensionStart, Name, NameBlank, Quoted, QuotedEnd, QuotedPair};
-        use State::{Size, SizeEnd, Value, ValueStart};
+    fn extension(&mut self, byte: u8) -> Result<Place, FramingError> {
+        use Place::{Blank, ExtensionStart, Name, NameBlank, Quoted, QuotedEnd, QuotedPair};
+        use Place::{Size, SizeEnd, Value, ValueStart};
         if byte != b'\r' {
             self.extension_byte()?;
         }
@@ -196,20 +196,20 @@ impl Decoder {
     }
 
     /// One byte of the trailer section, which is checked and dropped.
-    fn trailer(&mut self, byte: u8) -> Result<State, FramingError> {
+    fn trailer(&mut self, byte: u8) -> Result<Place, FramingError> {
         if self.trailers == 0 {
             return Err(FramingError::HeadTooLarge);
         }
         self.trailers -= 1;
         match (self.state, byte) {
-            (State::TrailerStart, b'\r') => Ok(State::LastEnd),
-            (State::TrailerName, b':') => Ok(State::TrailerValue),
-            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
-                Ok(State::TrailerName)
+            (Place::TrailerStart, b'\r') => Ok(Place::LastEnd),
+            (Place::TrailerName, b':') => Ok(Place::TrailerValue),
+            (Place::TrailerStart | Place::TrailerName, _) if is_token(byte) => {
+                Ok(Place::TrailerName)
             }
-            (State::TrailerValue, b'\r') => Ok(State::TrailerEnd),
-            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::TrailerValue),
-            (State::TrailerEnd, b'\n') => Ok(State::TrailerStart),
+            (Place::TrailerValue, b'\r') => Ok(Place::TrailerEnd),
+            (Place::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Ok(Place::TrailerValue),
+            (Place::TrailerEnd, b'\n') => Ok(Place::TrailerStart),
             _ => Err(FramingError::BadRequest("a malformed trailer section")),
         }
     }

@@ -47,7 +47,7 @@ impl Default for Tuning {
 #[derive(Debug)]
 pub(super) struct Pipe {
     tuning: Tuning,
-    state: Mutex<State>,
+    state: Mutex<Lines>,
     /// The writer waits here, parked or lingering.
     wake: Condvar,
     /// Those who flush wait here for a parked writer.
@@ -55,7 +55,7 @@ pub(super) struct Pipe {
 }
 
 #[derive(Debug)]
-struct State {
+struct Lines {
     /// Whole lines in order, each with its line feed.
     lines: Vec<u8>,
     /// Lines refused since the writer last took some. While there are any, none is accepted: the
@@ -86,7 +86,7 @@ impl Pipe {
     ) -> io::Result<Arc<Pipe>> {
         let pipe = Arc::new(Pipe {
             tuning,
-            state: Mutex::new(State {
+            state: Mutex::new(Lines {
                 lines: Vec::new(),
                 dropped: 0,
                 writer: Writer::Busy,
@@ -101,7 +101,7 @@ impl Pipe {
         Ok(pipe)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,7 +129,7 @@ impl Pipe {
     }
 
     /// Whether the queue would overflow if the writer took its time.
-    fn is_urgent(&self, state: &State) -> bool {
+    fn is_urgent(&self, state: &Lines) -> bool {
         state.dropped > 0 || state.lines.len() >= self.tuning.capacity / 2
     }
 
@@ -198,7 +198,7 @@ impl Pipe {
         let mut state = self.lock();
         state.writer = Writer::Lingering;
         let idle =
-            |state: &mut State| state.flushing == 0 && !state.closed && !self.is_urgent(state);
+            |state: &mut Lines| state.flushing == 0 && !state.closed && !self.is_urgent(state);
         let (mut state, _) = self
             .wake
             .wait_timeout_while(state, self.tuning.linger, idle)

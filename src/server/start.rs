@@ -104,9 +104,9 @@ pub(super) fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, S
     Ok(listeners)
 }
 
-pub(super) fn worker_settings(config: &Config, url: http::Uri) -> workers::Settings {
+pub(super) fn worker_settings(config: &Config, url: http::Uri) -> workers::CallbackSettings {
     let limits = &config.limits;
-    workers::Settings {
+    workers::CallbackSettings {
         url,
         connect_workers: limits.connect_workers,
         connect_queue: limits.connect_queue,

@@ -10,7 +10,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 
 use super::front::{Front, front};
 use super::resolver::Lookup;
-use super::socket::Socket;
+use super::socket::CallbackSocket;
 
 /// How long a read takes that only looks for what is there already. The system cannot wait for less.
 const GLANCE: std::time::Duration = std::time::Duration::from_millis(1);
@@ -73,7 +73,7 @@ pub(super) struct Inner {
 
 impl Inner {
     fn connect(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, Error> {
-        let socket = Socket::connect(details)?;
+        let socket = CallbackSocket::connect(details)?;
         #[cfg(feature = "tls")]
         if details.needs_tls() {
             let made = self.tls.connect(details, Some(socket))?;

@@ -20,7 +20,7 @@ use crate::callback::{Job, JobId};
 const KEPT: usize = 256;
 
 /// What bounds a lane.
-pub(super) struct Limits {
+pub(super) struct Bounds {
     /// Threads at once.
     pub(super) workers: usize,
     /// Jobs that no worker has begun.
@@ -31,11 +31,11 @@ pub(super) struct Limits {
 
 /// One queue with its workers; the threads themselves are started by whoever submits.
 pub(super) struct Lane {
-    limits: Limits,
-    state: Mutex<State>,
+    limits: Bounds,
+    state: Mutex<Roster>,
 }
 
-struct State {
+struct Roster {
     /// In the order of the jobs' ids.
     queue: VecDeque<Queued>,
     growth: Growth,
@@ -59,9 +59,9 @@ struct Queued {
 pub(super) struct Seat(Condvar);
 
 impl Lane {
-    pub(super) fn new(limits: Limits) -> Lane {
+    pub(super) fn new(limits: Bounds) -> Lane {
         Lane {
-            state: Mutex::new(State {
+            state: Mutex::new(Roster {
                 queue: VecDeque::new(),
                 growth: Growth::new(limits.workers, Instant::now()),
                 idle: Vec::new(),
@@ -74,7 +74,7 @@ impl Lane {
     }
 
     /// A panic in a holder cannot leave the state half changed: no code of others runs under it.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Roster> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -234,7 +234,7 @@ impl Lane {
     }
 }
 
-impl State {
+impl Roster {
     /// Where a job is in the queue, or where it belongs.
     fn find(&self, id: JobId) -> Result<usize, usize> {
         self.queue.binary_search_by_key(&id, |queued| queued.job.id)

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use http::Uri;
 
 use self::dial::Inner;
-use self::lane::{Lane, Limits};
+use self::lane::{Bounds, Lane};
 use self::resolver::Lookup;
 use self::worker::{Agents, Outbox, Shared};
 use crate::callback::{Action, CallbackResult, Job, JobId, Outcome};
@@ -40,7 +40,7 @@ const STACK: usize = if cfg!(feature = "tls") {
 
 /// What the workers need to know; nothing of it changes while the process lives.
 #[derive(Clone)]
-pub struct Settings {
+pub struct CallbackSettings {
     /// The callback URL, `http` or (with the feature `tls`) `https`, used verbatim.
     pub url: Uri,
     /// The most connect callbacks at once.
@@ -70,7 +70,7 @@ impl Workers {
     /// `epoch` is `Time(0)`. `wake` is called, on a worker's thread, when results have come and
     /// none had since [`Workers::try_result`] last said `None`; it must neither block nor panic.
     pub fn new(
-        settings: Settings,
+        settings: CallbackSettings,
         epoch: Instant,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Workers {
@@ -79,13 +79,13 @@ impl Workers {
     }
 
     fn with(
-        settings: Settings,
+        settings: CallbackSettings,
         epoch: Instant,
         wake: Box<dyn Fn() + Send + Sync>,
         lookup: Lookup,
     ) -> Workers {
         let lane = |workers, queue| {
-            Arc::new(Lane::new(Limits {
+            Arc::new(Lane::new(Bounds {
                 workers,
                 queue,
                 idle: settings.worker_idle,

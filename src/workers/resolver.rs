@@ -32,7 +32,7 @@ type Find = dyn Fn() -> io::Result<Vec<SocketAddr>> + Send + Sync;
 /// Finds the callback host's addresses, for all workers together.
 pub(super) struct Lookup {
     host: Host,
-    state: Mutex<State>,
+    state: Mutex<Lookups>,
     changed: Condvar,
 }
 
@@ -42,7 +42,7 @@ enum Host {
 }
 
 #[derive(Default)]
-struct State {
+struct Lookups {
     running: bool,
     abandoned: bool,
     /// The last answer, empty for a failure, and until when it counts.
@@ -87,7 +87,7 @@ impl Lookup {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Lookups> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -24,7 +24,7 @@ const SLICE: Duration = Duration::from_secs(1);
 const PROBE: i32 = 0x02 | 0x40;
 
 /// A connection and its buffers.
-pub(super) struct Socket {
+pub(super) struct CallbackSocket {
     stream: Arc<TcpStream>,
     buffers: LazyBuffers,
     /// The time-outs that the socket has.
@@ -32,15 +32,15 @@ pub(super) struct Socket {
     write_timeout: Duration,
 }
 
-impl Socket {
+impl CallbackSocket {
     /// Connects to one of the addresses, in their order.
-    pub(super) fn connect(details: &ConnectionDetails<'_>) -> Result<Socket, Error> {
+    pub(super) fn connect(details: &ConnectionDetails<'_>) -> Result<CallbackSocket, Error> {
         let stream = Arc::new(dial(details)?);
         stream.set_nodelay(true)?;
         let handle: Weak<TcpStream> = Arc::downgrade(&stream);
         (details.register_shutdown)(handle as Weak<dyn ShutdownHandle>)?;
         let config = details.config;
-        Ok(Socket {
+        Ok(CallbackSocket {
             stream,
             buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
             read_timeout: Duration::ZERO,
@@ -97,7 +97,7 @@ fn within<T>(
     Err(Error::Timeout(timeout.reason))
 }
 
-impl Transport for Socket {
+impl Transport for CallbackSocket {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
@@ -133,8 +133,8 @@ impl Transport for Socket {
 }
 
 /// Its address is part of the callback URL.
-impl fmt::Debug for Socket {
+impl fmt::Debug for CallbackSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Socket")
+        f.write_str("CallbackSocket")
     }
 }

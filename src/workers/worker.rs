@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use ureq::Agent;
 
-use super::Settings;
+use super::CallbackSettings;
 use super::dial::{Dial, Inner, Watch};
 use super::exchange::Exchange;
 use super::lane::{Lane, Seat};
@@ -25,7 +25,7 @@ pub(super) type Hook = Box<dyn Fn(&Job) + Send + Sync>;
 
 /// What all workers use together.
 pub(super) struct Shared {
-    pub(super) settings: Settings,
+    pub(super) settings: CallbackSettings,
     pub(super) epoch: Instant,
     pub(super) lookup: Arc<Lookup>,
     pub(super) connector: Arc<Inner>,

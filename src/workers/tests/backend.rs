@@ -13,7 +13,7 @@ use crate::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use crate::header_store::{HeaderStore, Request};
 use crate::time::Time;
 use crate::workers::resolver::Lookup;
-use crate::workers::{Settings, Workers};
+use crate::workers::{CallbackSettings, Workers};
 
 /// No test waits longer for what must come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -162,9 +162,9 @@ impl Peer {
     }
 }
 
-pub(super) fn settings(address: impl ToString) -> Settings {
+pub(super) fn settings(address: impl ToString) -> CallbackSettings {
     let url = format!("http://{}/hook?key=s%20ecret", address.to_string());
-    Settings {
+    CallbackSettings {
         url: url.parse().expect("a URL"),
         connect_workers: 1,
         connect_queue: 64,
@@ -182,16 +182,16 @@ pub(super) struct Rig {
 }
 
 impl Rig {
-    pub(super) fn new(settings: Settings) -> Rig {
+    pub(super) fn new(settings: CallbackSettings) -> Rig {
         Rig::since(settings, Instant::now())
     }
 
-    pub(super) fn since(settings: Settings, epoch: Instant) -> Rig {
+    pub(super) fn since(settings: CallbackSettings, epoch: Instant) -> Rig {
         let lookup = Lookup::new(&settings.url);
         Rig::with(settings, epoch, lookup)
     }
 
-    pub(super) fn with(settings: Settings, epoch: Instant, lookup: Lookup) -> Rig {
+    pub(super) fn with(settings: CallbackSettings, epoch: Instant, lookup: Lookup) -> Rig {
         let (sender, wakes) = channel();
         let wake = Box::new(move || {
             let _ = sender.send(());

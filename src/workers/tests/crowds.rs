@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::backend::*;
-use crate::workers::lane::{Lane, Limits};
+use crate::workers::lane::{Bounds, Lane};
 
 const FAST: Duration = Duration::from_micros(20);
 
@@ -15,7 +15,7 @@ const FAST: Duration = Duration::from_micros(20);
 const STEP: Duration = Duration::from_millis(10);
 
 fn lane_of(workers: usize) -> Lane {
-    Lane::new(Limits {
+    Lane::new(Bounds {
         workers,
         queue: 10_000,
         idle: Duration::from_secs(60),
@@ -81,7 +81,7 @@ fn nothing_is_tended_while_nobody_waits() {
 
 #[test]
 fn a_queue_counts_only_who_would_wait() {
-    let lane = Lane::new(Limits {
+    let lane = Lane::new(Bounds {
         workers: 4,
         queue: 1,
         idle: Duration::from_secs(60),

@@ -16,7 +16,7 @@ fn ms(millis: u64) -> Duration {
 }
 
 #[derive(Clone, Copy)]
-enum Backend {
+enum Kind {
     /// Answers one after the other, each in so long.
     Busy(Duration),
     /// Answers all at once, after so long.
@@ -26,7 +26,7 @@ enum Backend {
 
 /// A lane with a crowd of jobs that come 30 us apart, and threads that start at once.
 struct Crowd {
-    backend: Backend,
+    backend: Kind,
     /// When the backend has ended what it has.
     free: Instant,
     growth: Growth,
@@ -39,7 +39,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn new(backend: Backend) -> Crowd {
+    fn new(backend: Kind) -> Crowd {
         let now = Instant::now();
         Crowd {
             backend,
@@ -89,9 +89,9 @@ impl Crowd {
             return;
         }
         let ends = match self.backend {
-            Backend::Hangs => None,
-            Backend::Waits(time) => Some(self.now + time),
-            Backend::Busy(time) => {
+            Kind::Hangs => None,
+            Kind::Waits(time) => Some(self.now + time),
+            Kind::Busy(time) => {
                 self.free = self.free.max(self.now) + time;
                 Some(self.free)
             }
@@ -151,7 +151,7 @@ impl Crowd {
 /// Threads that a crowd of 3,000 has after so many milliseconds.
 #[test]
 fn there_are_as_many_as_bring_something() {
-    use Backend::*;
+    use Kind::*;
     let table = [
         // So many keep up with the loop.
         (Busy(us(20)), 95, 1..=1),
@@ -178,11 +178,11 @@ fn there_are_as_many_as_bring_something() {
 /// A backend may have become another since it was found to be busy.
 #[test]
 fn more_are_tried_now_and_then() {
-    let mut crowd = Crowd::new(Backend::Busy(us(200)));
+    let mut crowd = Crowd::new(Kind::Busy(us(200)));
     assert_eq!(crowd.threads_after(20_000, ms(900)), 8);
     crowd.pass(crowd.now + ms(300));
     assert_eq!(crowd.threads(), 16);
-    crowd.backend = Backend::Waits(ms(5));
+    crowd.backend = Kind::Waits(ms(5));
     crowd.pass(crowd.now + ms(900));
     assert_eq!(crowd.threads(), LIMIT);
 }
@@ -218,7 +218,7 @@ fn many_late_ones_at_once_are_no_more_of_a_reason_than_one() {
 
 #[test]
 fn who_goes_takes_the_level_along() {
-    let mut crowd = Crowd::new(Backend::Waits(ms(5)));
+    let mut crowd = Crowd::new(Kind::Waits(ms(5)));
     assert_eq!(crowd.threads_after(3000, ms(100)), LIMIT);
     let now = crowd.now;
     crowd.growth.begin(now);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::backend::*;
 use crate::callback::{JobId, Outcome};
 use crate::time::Time;
-use crate::workers::lane::{Lane, Limits};
+use crate::workers::lane::{Bounds, Lane};
 use crate::workers::resolver::Lookup;
 
 #[test]
@@ -317,7 +317,7 @@ fn an_expired_job_is_never_sent() {
 
 #[test]
 fn without_a_thread_the_job_comes_back() {
-    let lane = Lane::new(Limits {
+    let lane = Lane::new(Bounds {
         workers: 2,
         queue: 8,
         idle: Duration::from_secs(1),

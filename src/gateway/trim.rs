@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(8);
 
 /// When memory is to be given back.
 #[derive(Debug, Default)]
-pub(super) struct Thrift {
+pub(super) struct Trim {
     due: Option<Time>,
     /// When the heap is to be trimmed once more.
     again: Option<Time>,
@@ -35,7 +35,7 @@ pub(super) struct Thrift {
     most_held: usize,
 }
 
-impl Thrift {
+impl Trim {
     pub(super) fn deadline(&self) -> Option<Time> {
         self.due.into_iter().chain(self.again).min()
     }
@@ -43,36 +43,36 @@ impl Thrift {
 
 impl<S> Gateway<S> {
     /// Gives back what a crowd has left behind, once it is time to.
-    pub(super) fn economize(&mut self, now: Time) {
+    pub(super) fn trim(&mut self, now: Time) {
         let Gateway {
-            conns, hub, thrift, ..
+            conns, hub, trim, ..
         } = self;
-        if thrift.again.take_if(|again| *again <= now).is_some() {
+        if trim.again.take_if(|again| *again <= now).is_some() {
             hub.effect(Effect::TrimHeap);
         }
         let (slots, used) = (conns.capacity(), conns.len());
         if used >= slots / 8 {
-            thrift.left = None;
+            trim.left = None;
         }
-        let has_left = slots > FEW && used < slots / 8 && thrift.left != Some(used);
+        let has_left = slots > FEW && used < slots / 8 && trim.left != Some(used);
         let held = hub.held.outbound + hub.held.inbound;
-        thrift.most_held = thrift.most_held.max(held);
-        let is_written = thrift.most_held > FEW_BYTES && held < thrift.most_held / 8;
+        trim.most_held = trim.most_held.max(held);
+        let is_written = trim.most_held > FEW_BYTES && held < trim.most_held / 8;
         if !has_left && !is_written {
-            thrift.due = None;
+            trim.due = None;
             return;
         }
-        let due = *thrift.due.get_or_insert(now + PATIENCE);
+        let due = *trim.due.get_or_insert(now + PATIENCE);
         if now < due {
             return;
         }
-        thrift.due = None;
-        thrift.again = Some(now + AGAIN);
+        trim.due = None;
+        trim.again = Some(now + AGAIN);
         if hub.calls.connects() + hub.calls.disconnects() > used + FEW {
             // Its callbacks are still under way, and they are the most of it.
             return;
         }
-        (thrift.left, thrift.most_held) = (Some(used), held);
+        (trim.left, trim.most_held) = (Some(used), held);
         hub.shrink_to_fit();
         self.shrink_eviction();
         self.due.shrink_to_fit();
@@ -144,7 +144,7 @@ mod tests {
             gateway.bytes(id, &[b' '; 16_000], Time(0));
         }
         gateway.tick(Time(0));
-        assert_eq!(gateway.thrift.deadline(), None);
+        assert_eq!(gateway.trim.deadline(), None);
         gateway.hub.spares.give(Vec::with_capacity(60_000));
         gateway.broken(id, Broken::Reset, Time(0));
         gateway.reap();
@@ -153,10 +153,10 @@ mod tests {
         assert_eq!(gateway.hub.spares.take().capacity(), 0);
         while gateway.effect().is_some() {}
         let again = Time(0) + PATIENCE + AGAIN;
-        assert_eq!(gateway.thrift.deadline(), Some(again));
+        assert_eq!(gateway.trim.deadline(), Some(again));
         gateway.tick(again);
         assert!(matches!(gateway.effect(), Some(Effect::TrimHeap)));
-        assert_eq!(gateway.thrift.deadline(), None);
+        assert_eq!(gateway.trim.deadline(), None);
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
         // Of those who once lingered none does any more.
         gateway.hub.eviction.lingering = vec![stays; FEW];
         gateway.tick(Time(100));
-        let due = gateway.thrift.deadline();
+        let due = gateway.trim.deadline();
         assert_eq!(due, Some(Time(100) + PATIENCE));
         assert!(gateway.conns.capacity() > 10 * FEW - 1);
         gateway.tick(Time(100) + PATIENCE);
@@ -193,7 +193,7 @@ mod tests {
             1,
             "the one timer that is still wanted"
         );
-        assert_eq!(gateway.thrift.due, None);
+        assert_eq!(gateway.trim.due, None);
         assert_eq!(gateway.at(stays.index()), Some(stays));
     }
 }

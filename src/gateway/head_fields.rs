@@ -8,7 +8,7 @@ use httparse::Header;
 use crate::header_store::{HeaderStore, Request};
 use crate::http::head::Head;
 
-/// Fields of which the first counts when they are repeated, as Node.js has it.
+/// HeadFields of which the first counts when they are repeated, as Node.js has it.
 const FIRST_COUNTS: [&str; 18] = [
     "age",
     "authorization",
@@ -32,17 +32,17 @@ const FIRST_COUNTS: [&str; 18] = [
 
 /// Composes what is kept of heads.
 #[derive(Debug)]
-pub(super) struct Fields {
+pub(super) struct HeadFields {
     store: HeaderStore,
     /// Room for the parts of one request, and where each of them ends.
     parts: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Fields {
+impl HeadFields {
     /// `max`: bytes of memory that all requests may take.
-    pub(super) fn new(max: usize) -> Fields {
-        Fields {
+    pub(super) fn new(max: usize) -> HeadFields {
+        HeadFields {
             store: HeaderStore::new(max),
             parts: Vec::new(),
             ends: Vec::new(),
@@ -52,7 +52,7 @@ impl Fields {
     /// Keeps what a head says; `None` when there is no room.
     pub(super) fn keep(&mut self, head: &Head<'_, '_>) -> Option<Request> {
         let headers = &*head.headers;
-        let Fields { store, parts, ends } = self;
+        let HeadFields { store, parts, ends } = self;
         parts.clear();
         ends.clear();
         push_string(parts, &latin1(head.target));
@@ -120,7 +120,7 @@ mod tests {
         headers: MAX_HEADERS,
     };
 
-    fn kept(fields: &mut Fields, head: &[u8]) -> Request {
+    fn kept(fields: &mut HeadFields, head: &[u8]) -> Request {
         let mut room = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let length = HeadScan::default().find(head, LIMITS).unwrap().unwrap();
         fields
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn text(head: &[u8]) -> String {
-        String::from_utf8(kept(&mut Fields::new(1 << 20), head).json()).unwrap()
+        String::from_utf8(kept(&mut HeadFields::new(1 << 20), head).json()).unwrap()
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
             b"http://h/p",
         ] {
             let head = [b"GET ", target, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
-            assert_eq!(kept(&mut Fields::new(1 << 20), &head).url(), target);
+            assert_eq!(kept(&mut HeadFields::new(1 << 20), &head).url(), target);
         }
     }
 }
