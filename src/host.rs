@@ -33,7 +33,10 @@ pub fn randomness() -> impl FnMut(&mut [u8]) {
     let mut left = 0;
     move |bytes| {
         if left < bytes.len() {
-            getrandom::fill(&mut ahead).expect("the kernel's random numbers");
+            assert!(
+                getrandom::fill(&mut ahead).is_ok(),
+                "the kernel gives no random numbers"
+            );
             left = AHEAD;
         }
         let given = &mut ahead[left - bytes.len()..left];

@@ -1,6 +1,6 @@
 //! Which callbacks are out, and who is owed their results.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::callback::{JobId, Reason};
 use crate::header_store::Request;
@@ -10,9 +10,9 @@ use crate::header_store::Request;
 pub(super) struct Calls {
     last: u64,
     connects: usize,
-    /// Connects that no connection waits for any more.
-    orphans: HashMap<JobId, Orphan>,
-    disconnects: HashSet<JobId>,
+    disconnects: usize,
+    /// Callbacks that no connection waits for: connects with what is left of them, and disconnects.
+    owed: HashMap<JobId, Option<Orphan>>,
 }
 
 /// What a 2xx that still comes is paid with.
@@ -40,13 +40,14 @@ impl Calls {
     /// One more disconnect.
     pub(super) fn disconnect(&mut self) -> JobId {
         let job = self.next();
-        self.disconnects.insert(job);
+        self.disconnects += 1;
+        self.owed.insert(job, None);
         job
     }
 
     /// The connection that waited for this connect does not any more.
     pub(super) fn orphan(&mut self, job: JobId, orphan: Orphan) {
-        self.orphans.insert(job, orphan);
+        self.owed.insert(job, Some(orphan));
     }
 
     /// A connect that a connection waits for has ended.
@@ -57,14 +58,20 @@ impl Calls {
     /// A connect that no connection waits for has ended, or was taken back; `None` when it is not
     /// owed.
     pub(super) fn orphan_ended(&mut self, job: JobId) -> Option<Orphan> {
-        let orphan = self.orphans.remove(&job)?;
+        let orphan = self.owed.get_mut(&job)?.take()?;
+        self.owed.remove(&job);
         self.connects -= 1;
         Some(orphan)
     }
 
     /// A disconnect has ended; false when it is not owed.
     pub(super) fn disconnect_ended(&mut self, job: JobId) -> bool {
-        self.disconnects.remove(&job)
+        let is_owed = matches!(self.owed.get(&job), Some(None));
+        if is_owed {
+            self.owed.remove(&job);
+            self.disconnects -= 1;
+        }
+        is_owed
     }
 
     /// Connect callbacks whose result is owed.
@@ -74,16 +81,15 @@ impl Calls {
 
     /// Disconnect callbacks whose result is owed.
     pub(super) fn disconnects(&self) -> usize {
-        self.disconnects.len()
+        self.disconnects
     }
 
     /// Connects that no connection waits for.
     pub(super) fn orphans(&self) -> usize {
-        self.orphans.len()
+        self.owed.len() - self.disconnects
     }
 
     pub(super) fn shrink_to_fit(&mut self) {
-        self.orphans.shrink_to_fit();
-        self.disconnects.shrink_to_fit();
+        self.owed.shrink_to_fit();
     }
 }
