@@ -313,14 +313,26 @@ impl State {
         discarded: 0,
     };
 
+    /// The stream that the backend is asked about, if there is one; its client is to be answered, or
+    /// closed.
+    pub(super) fn take_awaiting(&mut self) -> Option<Awaiting> {
+        match std::mem::replace(self, State::LAST_ANSWER) {
+            State::AwaitingCallback(awaiting) => Some(*awaiting),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
     /// The stream, if there is one; nothing is left of it but its end.
     pub(super) fn take_stream(&mut self) -> Option<Stream> {
-        if !matches!(self, State::Streaming(_)) {
-            return None;
-        }
         match std::mem::replace(self, State::END_OF_STREAM) {
             State::Streaming(stream) => Some(stream),
-            _ => None,
+            other => {
+                *self = other;
+                None
+            }
         }
     }
 

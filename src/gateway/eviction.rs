@@ -296,8 +296,7 @@ impl<S> Conn<S> {
             State::AwaitingCallback(_) if is_read => {
                 hub.journal.limit(Limit::Inbound, None, now);
                 self.drop_input(hub);
-                self.orphan(hub, Reason::Error, false);
-                self.reject(hub, &routes::OVERLOADED, now);
+                self.turn_back(hub, Reason::Error, &routes::OVERLOADED, now);
             }
             State::AwaitingCallback(_) => self.drop_callback(hub, Limit::Inbound, now),
             // Its event is being written, and it is answered within the same turn: its turn comes

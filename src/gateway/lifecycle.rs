@@ -7,8 +7,6 @@
 //! answer in its stead, and because a client that is turned away although the answer's head said
 //! 2xx ([`Conn::decide`]) is paid for at once.
 
-use uuid::Uuid;
-
 use super::calls::Orphan;
 use super::conn::{Awaiting, Conn, State, Stream, StreamRequest};
 use super::hub::Hub;
@@ -37,10 +35,11 @@ impl<S> Gateway<S> {
         let id = self.hub.streams.get(token);
         if let Some((conn, hub)) = id.and_then(|id| self.both(id))
             && conn.awaits(job)
+            && let Some(awaiting) = conn.state.take_awaiting()
         {
             hub.calls.connect_ended();
             hub.journal.connect_ended(&result, None);
-            conn.decide(hub, result.outcome, now);
+            conn.decide(hub, awaiting, result.outcome, now);
             conn.settle(hub, now);
         } else if let Some(orphan) = orphan {
             let is_accepted = result.outcome.is_accepted();
@@ -74,6 +73,20 @@ impl Hub {
         if self.is_draining && result.outcome.status().is_none() {
             self.journal.undelivered += 1;
         }
+    }
+
+    /// Lets go of a callback that is out: if it is not begun it never will be, and if it is, its
+    /// answer meets an orphan. The token is forgotten.
+    fn orphan(&mut self, mut awaiting: Awaiting, reason: Reason, is_timed_out: bool) {
+        awaiting.window.clear(&mut self.spares);
+        self.streams.remove(awaiting.token);
+        let orphan = Orphan {
+            reason,
+            request: awaiting.what.request,
+            is_timed_out,
+        };
+        self.calls.orphan(awaiting.job, orphan);
+        self.effect(Effect::Withdraw(awaiting.job));
     }
 
     /// Why no stream can be opened now, if so.
@@ -126,16 +139,13 @@ impl<S> Conn<S> {
         matches!(&self.state, State::AwaitingCallback(awaiting) if awaiting.job == job)
     }
 
-    fn decide(&mut self, hub: &mut Hub, outcome: Outcome, now: Time) {
+    fn decide(&mut self, hub: &mut Hub, mut awaiting: Awaiting, outcome: Outcome, now: Time) {
         let is_accepted = outcome.is_accepted();
-        let State::AwaitingCallback(awaiting) = &mut self.state else {
-            return;
-        };
         let answer = match outcome {
             Outcome::Answered {
                 status: 200..=299,
                 directives,
-            } => return self.open(hub, directives, now),
+            } => return self.open(hub, awaiting, directives, now),
             Outcome::Answered { status, .. } => routes::rejection(status),
             Outcome::TimedOut | Outcome::NeverSent | Outcome::Unfinished { error: None, .. } => {
                 routes::GATEWAY_TIMEOUT
@@ -146,21 +156,17 @@ impl<S> Conn<S> {
                 routes::OVERLOADED
             }
         };
-        let (token, request) = (awaiting.token, awaiting.what.request.clone());
+        hub.streams.remove(awaiting.token);
+        awaiting.window.clear(&mut hub.spares);
         self.reject(hub, &answer, now);
         if is_accepted {
-            hub.tell_gone(token, Reason::Error, request);
+            hub.tell_gone(awaiting.token, Reason::Error, awaiting.what.request);
         }
     }
 
     /// The one way into a stream: head, the answer's event, then what was buffered, until a close
     /// (contract, section 2, step 7).
-    fn open(&mut self, hub: &mut Hub, directives: Directives, now: Time) {
-        let State::AwaitingCallback(mut awaiting) =
-            std::mem::replace(&mut self.state, State::Closed)
-        else {
-            return;
-        };
+    fn open(&mut self, hub: &mut Hub, mut awaiting: Awaiting, directives: Directives, now: Time) {
         let framing = awaiting.what.framing;
         let discarded = u32::try_from(self.input.len()).unwrap_or(u32::MAX);
         self.input.clear(&mut hub.spares);
@@ -202,81 +208,65 @@ impl<S> Conn<S> {
     }
 
     /// The stream does not open; the connection goes on with what was kept meanwhile.
-    pub(super) fn reject(&mut self, hub: &mut Hub, answer: &Answer, now: Time) {
-        if let State::AwaitingCallback(awaiting) = &self.state {
-            hub.streams.remove(awaiting.token);
-        }
+    fn reject(&mut self, hub: &mut Hub, answer: &Answer, now: Time) {
         self.answer(hub, answer, now);
         self.await_serving(hub, now);
     }
 
+    // ---- before the callback's result ----
+
     /// The client's five seconds are over. A 2xx that still comes is paid with `error`.
     pub(super) fn callback_timed_out(&mut self, hub: &mut Hub, now: Time) {
-        if let Some(token) = self.orphan(hub, Reason::Error, true) {
-            hub.journal.callback_timed_out(token);
+        if let Some(awaiting) = self.state.take_awaiting() {
+            hub.journal.callback_timed_out(awaiting.token);
+            hub.orphan(awaiting, Reason::Error, true);
+            self.reject(hub, &routes::GATEWAY_TIMEOUT, now);
         }
-        self.reject(hub, &routes::GATEWAY_TIMEOUT, now);
     }
 
-    /// The client left, or is dropped, before the answer.
+    /// The client is answered without the backend's word.
+    pub(super) fn turn_back(&mut self, hub: &mut Hub, reason: Reason, answer: &Answer, now: Time) {
+        if let Some(awaiting) = self.state.take_awaiting() {
+            hub.orphan(awaiting, reason, false);
+            self.reject(hub, answer, now);
+        }
+    }
+
+    /// The client has left.
     pub(super) fn leave_callback(&mut self, hub: &mut Hub, reason: Reason) {
-        if let State::AwaitingCallback(awaiting) = &self.state {
+        if let Some(awaiting) = self.state.take_awaiting() {
             let (token, request) = (awaiting.token, &awaiting.what.request);
             hub.journal.left_callback(token, request, reason);
+            hub.orphan(awaiting, reason, false);
+            self.close(hub);
         }
-        self.orphan(hub, reason, false);
-        self.close(hub);
     }
 
-    /// Drops a client that has passed a limit before the answer.
+    /// Drops a client that has passed a limit.
     pub(super) fn drop_callback(&mut self, hub: &mut Hub, limit: Limit, now: Time) {
-        if let State::AwaitingCallback(awaiting) = &self.state {
+        if let Some(awaiting) = self.state.take_awaiting() {
             let (token, request) = (awaiting.token, &awaiting.what.request);
-            hub.journal
-                .ended(token, request, Reason::Error, Some(limit), now);
+            let (reason, limit) = (Reason::Error, Some(limit));
+            hub.journal.ended(token, request, reason, limit, now);
+            hub.effect(Effect::Abort(self.id));
+            hub.orphan(awaiting, reason, false);
+            self.close(hub);
         }
-        hub.effect(Effect::Abort(self.id));
-        self.orphan(hub, Reason::Error, false);
-        self.close(hub);
-    }
-
-    /// Lets go of a callback that is out: if it is not begun it never will be, and if it is, its
-    /// answer meets an orphan. The token is forgotten.
-    pub(super) fn orphan(
-        &mut self,
-        hub: &mut Hub,
-        reason: Reason,
-        is_timed_out: bool,
-    ) -> Option<Uuid> {
-        let State::AwaitingCallback(awaiting) = &mut self.state else {
-            return None;
-        };
-        awaiting.window.clear(&mut hub.spares);
-        hub.streams.remove(awaiting.token);
-        let orphan = Orphan {
-            reason,
-            request: awaiting.what.request.clone(),
-            is_timed_out,
-        };
-        hub.calls.orphan(awaiting.job, orphan);
-        hub.effect(Effect::Withdraw(awaiting.job));
-        Some(awaiting.token)
     }
 
     // ---- the open stream ----
 
     /// The heartbeat's moment: a comment, unless earlier bytes still wait to be taken.
     pub(super) fn beat(&mut self, hub: &mut Hub, now: Time) {
-        let State::Streaming(stream) = &mut self.state else {
-            return;
-        };
-        // A fixed cadence: the next moment follows from the last one, however late this call is.
-        while stream.next_heartbeat <= now {
-            stream.next_heartbeat = stream.next_heartbeat + hub.settings.heartbeat;
-        }
-        let framing = stream.framing;
-        if self.out.is_empty() {
-            self.push(hub, sse::heartbeat(framing), now);
+        if let State::Streaming(stream) = &mut self.state {
+            // A fixed cadence: the next moment follows from the last one, however late this is.
+            while stream.next_heartbeat <= now {
+                stream.next_heartbeat = stream.next_heartbeat + hub.settings.heartbeat;
+            }
+            let framing = stream.framing;
+            if self.out.is_empty() {
+                self.push(hub, sse::heartbeat(framing), now);
+            }
         }
     }
 
@@ -313,8 +303,7 @@ impl<S> Conn<S> {
         match self.state {
             State::Streaming(_) => self.end_stream(hub, Reason::ServerClosed, None, now),
             State::AwaitingCallback(_) => {
-                self.orphan(hub, Reason::ServerClosed, false);
-                self.reject(hub, &routes::SHUTTING_DOWN, now);
+                self.turn_back(hub, Reason::ServerClosed, &routes::SHUTTING_DOWN, now);
             }
             _ => {}
         }

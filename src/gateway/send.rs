@@ -8,13 +8,13 @@
 //!                       ─► Flush ─► flushed or broken ─► settle_send ──────► answer
 //! ```
 
-use super::conn::{Conn, State};
+use super::conn::{Awaiting, Conn, State};
 use super::hub::Hub;
 use super::journal::{Limit, SentEvent};
 use super::routes::{self, Answer};
 use super::{ConnId, Gateway};
 use crate::callback::Reason;
-use crate::sse;
+use crate::sse::{self, Framing};
 use crate::time::Time;
 use crate::tokens;
 use crate::wire::{self, SendCommand, SendError};
@@ -97,47 +97,56 @@ impl<S> Gateway<S> {
             self.hub.journal.token_unknown(&command.token, now);
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
-        match self.both(target) {
-            Some((conn, hub)) if matches!(conn.state, State::AwaitingCallback(_)) => {
-                conn.buffer(hub, command, now)
-            }
-            _ => self.forward(target, command, now),
-        }
-    }
-
-    /// To an open stream.
-    fn forward(&mut self, target: ConnId, command: &SendCommand<'_>, now: Time) -> Verdict {
-        let close = command.close;
         let Some((conn, hub)) = self.both(target) else {
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
-        let Some((name, data)) = &command.event else {
-            if close {
-                conn.end_stream(hub, Reason::ServerClosed, None, now);
-                conn.settle(hub, now);
+        match (&mut conn.state, &command.event) {
+            (State::AwaitingCallback(awaiting), _) => {
+                let verdict = awaiting.keep(hub, command, now);
+                conn.charge(hub);
+                verdict
             }
-            return Verdict::Done(OK);
-        };
-        match conn.put(hub, name, data, now) {
-            Put::Next(sent) => Verdict::Tried {
-                target,
-                close,
-                sent,
-            },
-            Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
-            Put::Behind(sent) => {
-                self.evict_outbound(target, now);
-                let Some((conn, hub)) = self.both(target) else {
-                    return Verdict::Refused(routes::WRITE_FAILED);
-                };
-                conn.note_sent(hub, sent);
-                if close {
-                    conn.end_stream(hub, Reason::ServerClosed, None, now);
+            (State::Streaming(stream), Some((name, data))) => {
+                let framing = stream.framing;
+                match conn.put(hub, framing, name, data, now) {
+                    Put::Next(sent) => Verdict::Tried {
+                        target,
+                        close: command.close,
+                        sent,
+                    },
+                    Put::Behind(sent) => self.put_behind(target, command.close, sent, now),
+                    Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
                 }
-                conn.settle(hub, now);
+            }
+            (State::Streaming(_), None) => {
+                if command.close {
+                    conn.end_stream(hub, Reason::ServerClosed, None, now);
+                    conn.settle(hub, now);
+                }
                 Verdict::Done(OK)
             }
+            _ => Verdict::Refused(routes::TOKEN_NOT_FOUND),
         }
+    }
+
+    /// An event stands behind what the target's socket would not take: that may be too much.
+    fn put_behind(
+        &mut self,
+        target: ConnId,
+        close: bool,
+        sent: Option<SentEvent>,
+        now: Time,
+    ) -> Verdict {
+        self.evict_outbound(target, now);
+        let Some((conn, hub)) = self.both(target) else {
+            return Verdict::Refused(routes::WRITE_FAILED);
+        };
+        conn.note_sent(hub, sent);
+        if close {
+            conn.end_stream(hub, Reason::ServerClosed, None, now);
+        }
+        conn.settle(hub, now);
+        Verdict::Done(OK)
     }
 
     /// Answers the send whose event was written to `target`, or could not be.
@@ -167,10 +176,7 @@ impl<S> Gateway<S> {
 
 impl<S> Conn<S> {
     /// Appends an event to an open stream's output.
-    fn put(&mut self, hub: &mut Hub, name: &str, data: &str, now: Time) -> Put {
-        let State::Streaming(stream) = &self.state else {
-            return Put::Nowhere;
-        };
+    fn put(&mut self, hub: &mut Hub, framing: Framing, name: &str, data: &str, now: Time) -> Put {
         let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
         if self.out.is_empty() {
             self.stalled_since = now;
@@ -179,43 +185,13 @@ impl<S> Conn<S> {
             return Put::Nowhere;
         }
         let out = self.out.tail(size, &mut hub.spares);
-        sse::write_event(out, stream.framing, name, data);
+        sse::write_event(out, framing, name, data);
         let sent = hub.journal.sent(name, data.len());
         if self.is_blocked {
             Put::Behind(sent)
         } else {
             Put::Next(sent)
         }
-    }
-
-    /// Keeps an event, or a close, for a stream that the backend has not decided on.
-    fn buffer(&mut self, hub: &mut Hub, command: &SendCommand<'_>, now: Time) -> Verdict {
-        let State::AwaitingCallback(awaiting) = &mut self.state else {
-            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
-        };
-        // Behind a close an event comes to nothing, and 404 would say that the client has gone.
-        if let Some((name, data)) = &command.event
-            && !awaiting.is_close_buffered
-        {
-            let limits = &hub.settings.limits;
-            let window = &mut awaiting.window;
-            let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
-            let is_full = !window.is_empty() && window.len() + size > limits.max_unsent;
-            if is_full || hub.held.outbound + size > limits.max_held {
-                let limit = if is_full { Limit::Window } else { Limit::Held };
-                hub.journal.limit(limit, Some(awaiting.token), now);
-                return Verdict::Refused(routes::BUFFER_FULL);
-            }
-            let room = window.tail(size, &mut hub.spares);
-            sse::write_event(room, awaiting.what.framing, name, data);
-            window.fit(&mut hub.spares);
-        }
-        awaiting.is_close_buffered |= command.close;
-        if command.event.is_some() || command.close {
-            hub.journal.buffered(awaiting.token);
-        }
-        self.charge(hub);
-        Verdict::Done(BUFFERED)
     }
 
     /// Tells the log of an event that is on its way.
@@ -225,6 +201,33 @@ impl<S> Conn<S> {
         {
             hub.journal.event_sent(stream.token, &sent, &stream.request);
         }
+    }
+}
+
+impl Awaiting {
+    /// Keeps an event, or a close, for when the backend has decided.
+    fn keep(&mut self, hub: &mut Hub, command: &SendCommand<'_>, now: Time) -> Verdict {
+        // Behind a close an event comes to nothing, and 404 would say that the client has gone.
+        if let Some((name, data)) = &command.event
+            && !self.is_close_buffered
+        {
+            let limits = &hub.settings.limits;
+            let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
+            let is_full = !self.window.is_empty() && self.window.len() + size > limits.max_unsent;
+            if is_full || hub.held.outbound + size > limits.max_held {
+                let limit = if is_full { Limit::Window } else { Limit::Held };
+                hub.journal.limit(limit, Some(self.token), now);
+                return Verdict::Refused(routes::BUFFER_FULL);
+            }
+            let room = self.window.tail(size, &mut hub.spares);
+            sse::write_event(room, self.what.framing, name, data);
+            self.window.fit(&mut hub.spares);
+        }
+        self.is_close_buffered |= command.close;
+        if command.event.is_some() || command.close {
+            hub.journal.buffered(self.token);
+        }
+        Verdict::Done(BUFFERED)
     }
 }
 
