@@ -1,6 +1,5 @@
 #![no_main]
 
-#[path = "../bodies/body.rs"]
-mod body;
+use laws::body;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));

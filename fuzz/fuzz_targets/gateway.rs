@@ -1,6 +1,5 @@
 #![no_main]
 
-#[path = "../bodies/gateway.rs"]
-mod body;
+use laws::gateway;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gateway::run(data));

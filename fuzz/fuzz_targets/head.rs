@@ -1,6 +1,5 @@
 #![no_main]
 
-#[path = "../bodies/head.rs"]
-mod body;
+use laws::head;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| head::run(data));

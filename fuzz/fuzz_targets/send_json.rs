@@ -1,6 +1,5 @@
 #![no_main]
 
-#[path = "../bodies/send_json.rs"]
-mod body;
+use laws::send_json;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| send_json::run(data));

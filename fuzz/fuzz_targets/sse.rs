@@ -1,6 +1,5 @@
 #![no_main]
 
-#[path = "../bodies/sse.rs"]
-mod body;
+use laws::sse;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| body::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sse::run(data));

@@ -1,27 +1,17 @@
 //! The simulation with a fuzzer's bytes for decisions.
 
-#[path = "../../tests/sim/choices.rs"]
-mod choices;
-#[path = "../../tests/sim/model.rs"]
-mod model;
-#[path = "../../tests/oracles/mod.rs"]
-mod oracles;
-#[path = "../../tests/sim/peer.rs"]
-mod peer;
-#[path = "../../tests/sim/world.rs"]
-mod world;
-
-use choices::Choices;
+use super::sim::choices::Choices;
+use super::sim::world;
 
 const ACTIONS: usize = 400;
 
 /// Runs the actions that `data` decides on, against the model.
-pub(crate) fn run(data: &[u8]) {
+pub fn run(data: &[u8]) {
     world::World::new(Bytes(data)).run(ACTIONS);
 }
 
 /// Bytes, each a decision or half of one; zeros when they are used up.
-pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
+struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
     fn byte(&mut self) -> u32 {

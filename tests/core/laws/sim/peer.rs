@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use ssegateway::gateway::{ConnId, Scope};
 use ssegateway::time::Time;
 
-use super::oracles::event_stream::{self, Dispatched};
+use super::super::oracles::event_stream::{self, Dispatched};
 
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,14 +1,12 @@
 //! Events: whatever name and data hold, a reader of the stream gets exactly this event between its
 //! neighbours, and a chunk holds exactly this event.
 
-#[path = "../../tests/oracles/event_stream.rs"]
-mod event_stream;
-
-use event_stream::Dispatched;
 use ssegateway::sse::{CHUNK_OVERHEAD, Framing, event_len, heartbeat, write_event};
 
+use super::oracles::event_stream::{self, Dispatched};
+
 /// The first byte is the name's length; the rest is name and data.
-pub(crate) fn run(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let (length, rest) = data.split_first().unwrap_or((&0, &[]));
     let (name, data) = rest.split_at(rest.len().min(usize::from(*length)));
     let name = String::from_utf8_lossy(name).replace(['\r', '\n', '\0'], "");

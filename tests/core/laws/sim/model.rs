@@ -6,7 +6,7 @@ use ssegateway::sse::CHUNK_OVERHEAD;
 use ssegateway::time::Time;
 use uuid::Uuid;
 
-use super::oracles::event_stream::{self, Dispatched};
+use super::super::oracles::event_stream::{self, Dispatched};
 use super::peer::{Answer, What};
 
 /// A token's life as a publisher can tell it.

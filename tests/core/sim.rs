@@ -2,18 +2,10 @@
 //!
 //! `SIM_SEED=n` replays one seed, `SIM_SEEDS=n` runs the first n of them.
 
-#[path = "../oracles/mod.rs"]
-mod oracles;
-
-mod choices;
-mod model;
-mod peer;
-mod world;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use choices::Choices;
-use world::{Happened, World};
+use super::laws::sim::choices::Choices;
+use super::laws::sim::world::{Happened, World};
 
 const SEEDS: u64 = 256;
 const ACTIONS: usize = 400;
@@ -70,12 +62,12 @@ fn whatever_happens_the_laws_hold() {
 }
 
 /// A splitmix64 sequence.
-pub(crate) struct Seeded {
+struct Seeded {
     state: u64,
 }
 
 impl Seeded {
-    pub(crate) fn new(seed: u64) -> Seeded {
+    fn new(seed: u64) -> Seeded {
         Seeded { state: seed }
     }
 }

@@ -1,13 +1,10 @@
 //! Bodies: in pieces as at once, and as the whole-buffer reader has it.
 
-#[path = "../../tests/oracles/chunked.rs"]
-mod chunked;
-#[path = "cuts.rs"]
-mod cuts;
-
-use chunked::Read;
 use ssegateway::http::body::Decoder;
 use ssegateway::http::head::{BodyFraming, FramingError};
+
+use super::cuts;
+use super::oracles::chunked::{self, Read};
 
 /// Beyond this the bounds of extensions, zeros and trailers, which the other reader lacks, would show.
 const MOST: usize = 8 * 1024;
@@ -47,7 +44,7 @@ fn decoded<'a>(
 }
 
 /// Checks what the steered rest of `data` comes to.
-pub(crate) fn run(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let ([kind, max, length, seed], bytes) = cuts::steer::<4>(data);
     let bytes = &bytes[..bytes.len().min(MOST)];
     let max = usize::from(max) * 4;

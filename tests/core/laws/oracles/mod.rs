@@ -1,5 +1,5 @@
 //! Slow and obvious twins of what the gateway does cleverly.
-#![allow(dead_code)]
 
 pub(crate) mod chunked;
+pub(crate) mod command;
 pub(crate) mod event_stream;

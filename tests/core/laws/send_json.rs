@@ -1,14 +1,12 @@
 //! Send commands: accepted and refused as a reader of the whole JSON document would, and what is
 //! accepted reads the same when it is written anew.
 
-#[path = "../../tests/oracles/command.rs"]
-mod command;
-
-use command::Command;
 use ssegateway::wire::{directives, send_command};
 
+use super::oracles::command::{self, Command};
+
 /// Checks one body.
-pub(crate) fn run(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let found = send_command(data);
     let expected = command::read(data);
     let plain = match &found {

@@ -1,20 +1,10 @@
 //! Replays what the fuzzers have found worth keeping, without a fuzzer: a fault that was fixed stays
 //! fixed on every toolchain.
-#![allow(clippy::duplicate_mod, dead_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-#[path = "../fuzz/bodies/body.rs"]
-mod body;
-#[path = "../fuzz/bodies/gateway.rs"]
-mod gateway;
-#[path = "../fuzz/bodies/head.rs"]
-mod head;
-#[path = "../fuzz/bodies/send_json.rs"]
-mod send_json;
-#[path = "../fuzz/bodies/sse.rs"]
-mod sse;
+use super::laws::{body, gateway, head, send_json, sse};
 
 fn replay(target: &str, run: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");

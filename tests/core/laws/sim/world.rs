@@ -1,15 +1,10 @@
 //! The gateway, its clients and its backend: one action after another, every effect carried out,
 //! every law checked behind each.
 
-#[path = "world/backend.rs"]
 mod backend;
-#[path = "world/budgets.rs"]
 mod budgets;
-#[path = "world/clients.rs"]
 mod clients;
-#[path = "world/look.rs"]
 mod look;
-#[path = "world/places.rs"]
 mod places;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Laws of the leaves under inputs made to a shape: the checks of the fuzz targets fed with what is
 //! nearly well-formed, and two structures against their slow twins.
-#![allow(clippy::duplicate_mod, dead_code)]
+
+mod heads;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,16 +12,7 @@ use ssegateway::buf::{ByteQueue, Spares};
 use ssegateway::time::Time;
 use ssegateway::wheel::{TICK_MS, Tick, Wheel};
 
-#[path = "../fuzz/bodies/body.rs"]
-mod body;
-#[path = "../fuzz/bodies/head.rs"]
-mod head;
-#[path = "prop/heads.rs"]
-mod heads;
-#[path = "../fuzz/bodies/send_json.rs"]
-mod send_json;
-#[path = "../fuzz/bodies/sse.rs"]
-mod sse;
+use super::laws::{body, head, send_json, sse};
 
 /// Bytes that steer, then the parts in a row.
 fn steered(steer: &[u8], parts: &[String]) -> Vec<u8> {

@@ -1,14 +1,13 @@
 //! Request heads: one verdict for every cut, limits that hold, no way to smuggle, and an accepted
 //! head that reads the same when it is written anew.
 
-#[path = "cuts.rs"]
-mod cuts;
-
 use std::mem::MaybeUninit;
 
 use ssegateway::http::head::{
     BodyFraming, FramingError, Head, HeadLimits, HeadScan, MAX_HEADERS, Version, parse,
 };
+
+use super::cuts;
 
 /// What a head says, free of the bytes that it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +87,7 @@ fn verdict<'a>(
 }
 
 /// Checks what the steered rest of `data` comes to.
-pub(crate) fn run(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let ([size, fields, seed], bytes) = cuts::steer::<3>(data);
     let limits = HeadLimits {
         bytes: 16 + usize::from(size) * 8,

@@ -1,0 +1,6 @@
+//! The core in a world that is made of decisions, next to a plain model of what it promises.
+
+pub(crate) mod choices;
+mod model;
+mod peer;
+pub(crate) mod world;
