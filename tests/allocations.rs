@@ -1,4 +1,7 @@
 //! Nothing on the hot path allocates: once warm, sends and heartbeats cost no memory at all.
+//!
+//! A process of its own: counting replaces the allocator of all tests in it, and a log that another
+//! test has set up would have the gateway write lines, which are memory.
 
 use std::time::Duration;
 
