@@ -3,15 +3,17 @@
 //!
 //! Laws: nothing sleeps to let something happen; whatever must come is waited for, [`PATIENCE`] at
 //! most, and what came instead is shown.
-// Each test crate uses the part of the harness that it needs.
+// Each test binary uses the part of the harness that it needs.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod backend;
 mod callback;
 mod client;
+pub mod crowd;
 mod gateway;
 mod ledger;
 mod ports;
+pub mod process;
 mod program;
 mod shared;
 

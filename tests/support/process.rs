@@ -1,7 +1,5 @@
 //! What the other helpers do not give: a gateway whose start is out of the ordinary (under a
 //! descriptor limit, with an output that the test holds), and what the kernel tells of a process.
-// Each test crate uses the part that it needs.
-#![allow(dead_code, unreachable_pub)]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Backend, Client, PATIENCE, Port, Response, signal};
+use super::{Backend, Client, PATIENCE, Port, Response, signal};
 
 /// A gateway with its outputs in the test's hands; killed when dropped.
 pub struct Process {
