@@ -31,14 +31,19 @@ pub(crate) fn within(name: &str, body: fn(&Far)) {
         return body(&Far { namespace });
     }
     let pair = Pair::new();
-    let status = Command::new("ip")
+    let output = Command::new("ip")
         .args(["netns", "exec", &pair.near])
         .arg(env::current_exe().expect("the test's own path"))
         .args([name, "--exact", "--ignored", "--nocapture"])
         .env(FAR, &pair.far)
-        .status()
+        .stderr(Stdio::inherit())
+        .output()
         .expect("ip runs");
-    assert!(status.success(), "{name}: {status}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    print!("{said}");
+    assert!(output.status.success(), "{name}: {}", output.status);
+    // A name that no test has would be no failure.
+    assert!(said.contains("test result: ok. 1 passed"), "{name}");
 }
 
 /// Within a namespace: from now on it has no IPv6.
