@@ -1,6 +1,6 @@
 //! A raw HTTP client: it sends the bytes it is told and looks at each byte that comes.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -171,11 +171,22 @@ impl Client {
 
     // ---- in ----
 
+    /// One read. One with a time limit is interrupted when the process is stopped and goes on, though
+    /// no signal is handled (signal(7)).
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(room) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
     /// Takes bytes in; 0 at the connection's clean end.
     #[track_caller]
     fn fill(&mut self) -> usize {
         let mut room = [0; 16 * 1024];
-        match self.stream.read(&mut room) {
+        match self.read(&mut room) {
             Ok(n) => {
                 self.bytes.extend_from_slice(&room[..n]);
                 n
@@ -309,7 +320,7 @@ impl Client {
     #[track_caller]
     pub fn expect_eof_or_reset(&mut self) {
         let mut room = [0; 1];
-        match self.stream.read(&mut room) {
+        match self.read(&mut room) {
             Ok(0) => {}
             Ok(_) => panic!("a byte, not the end"),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
@@ -322,7 +333,7 @@ impl Client {
     pub fn expect_reset(&mut self) -> Vec<u8> {
         let mut room = [0; 16 * 1024];
         loop {
-            match self.stream.read(&mut room) {
+            match self.read(&mut room) {
                 Ok(0) => panic!("a FIN, not a reset"),
                 Ok(n) => self.bytes.extend_from_slice(&room[..n]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => {

@@ -8,6 +8,7 @@ mod look;
 mod places;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
@@ -44,6 +45,7 @@ pub(crate) struct World<C> {
     /// When a full house was looked through last.
     looked_at: Option<Time>,
     happened: Happened,
+    digest: DefaultHasher,
     /// Nothing is taken and every callback fails from now on.
     is_ending: bool,
     serial: u32,
@@ -93,13 +95,14 @@ impl<C: Choices> World<C> {
             is_answering: false,
             looked_at: None,
             happened: Happened::new(),
+            digest: DefaultHasher::new(),
             is_ending: false,
             serial: 0,
         }
     }
 
-    /// Gives what happened on the way.
-    pub(crate) fn run(mut self, actions: usize) -> Happened {
+    /// Gives what happened on the way, and a digest of all that the gateway wrote and asked for.
+    pub(crate) fn run(mut self, actions: usize) -> (Happened, u64) {
         for _ in 0..actions {
             if self.choices.is_spent() {
                 break;
@@ -107,7 +110,7 @@ impl<C: Choices> World<C> {
             self.act();
         }
         self.end();
-        self.happened
+        (self.happened, self.digest.finish())
     }
 
     fn note(&mut self, what: impl Into<String>) {
@@ -164,7 +167,10 @@ impl<C: Choices> World<C> {
                     self.peers[at].is_aborted = true;
                 }
                 Effect::TrimHeap => {}
-                Effect::Call(job) => self.call(job),
+                Effect::Call(job) => {
+                    (job.id, job.token).hash(&mut self.digest);
+                    self.call(job);
+                }
                 Effect::Withdraw(job) => self.withdraw(job),
             }
         }
@@ -185,6 +191,7 @@ impl<C: Choices> World<C> {
         let Some((_, output)) = self.gw.output(id) else {
             return;
         };
+        (at, output).hash(&mut self.digest);
         let peer = &mut self.peers[at];
         if peer.untaken() == 0 {
             peer.progress = self.now;
