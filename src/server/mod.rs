@@ -6,8 +6,8 @@
 
 mod accept;
 mod start;
+mod turn;
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +29,7 @@ use crate::workers::Workers;
 
 use accept::Listener;
 pub use start::StartError;
+use turn::Turn;
 
 const SIGNAL: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -37,12 +38,12 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// Readiness events of one turn.
 const EVENTS: usize = 512;
-/// Reads of one connection in one turn: a single-threaded server must let the others speak.
-const READ_BUDGET: usize = 4;
 /// Bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// Bytes read in one turn, of all connections: some ten milliseconds of the smallest requests.
-const TURN_BYTES: usize = 256 * 1024;
+/// Bytes of a connection that goes on: a single-threaded server must let the others speak.
+const GO_ON_BYTES: usize = 64 * 1024;
+/// Bytes of one that has just been announced: whoever comes now waits for so much of each before it.
+const FIRST_BYTES: usize = 4 * 1024;
 /// Callback results taken in one turn.
 const RESULT_BUDGET: usize = 256;
 
@@ -66,7 +67,7 @@ pub enum Exit {
 /// What the shell keeps with a connection.
 struct Socket {
     stream: TcpStream,
-    /// It is among those that are to be looked at.
+    /// It is among those that are to be read.
     is_queued: bool,
 }
 
@@ -77,11 +78,7 @@ pub struct Server {
     signals: Signals,
     workers: Option<Workers>,
     gateway: Gateway<Socket>,
-    /// Connections to be looked at, each once, first come first served: a budget or an unread
-    /// answer cut their reading short, or others were ready before them.
-    unfinished: VecDeque<ConnId>,
-    /// Bytes that may still be read in this turn.
-    turn_left: usize,
+    turn: Turn,
     /// A budget cut the taking of results short.
     has_results: bool,
     /// Until when no deadline is met, after a standstill.
@@ -127,8 +124,7 @@ impl Server {
             signals,
             gateway: Gateway::new(settings, host::randomness()),
             workers,
-            unfinished: VecDeque::new(),
-            turn_left: 0,
+            turn: Turn::default(),
             has_results: false,
             catches_up_until: None,
             scratch: Box::new([0; READ_BYTES]),
@@ -160,7 +156,10 @@ impl Server {
             }
             last = now;
             self.keep_date();
-            self.turn_left = TURN_BYTES;
+            self.turn.begin();
+            while let Some(id) = self.turn.next_arrived() {
+                self.look(id, FIRST_BYTES, now);
+            }
             for event in &events {
                 match event.token() {
                     SIGNAL => {
@@ -177,7 +176,10 @@ impl Server {
                 self.settle(now);
             }
             self.take_results(now);
-            self.look_on(now);
+            self.turn.go_on();
+            while let Some(id) = self.turn.next() {
+                self.look(id, GO_ON_BYTES, now);
+            }
             let is_quiet = events.is_empty() && timeout == Some(QUIET);
             self.pass_time(is_quiet, now);
             self.tend_workers();
@@ -198,7 +200,7 @@ impl Server {
 
     /// How long nothing needs to be done unless something happens.
     fn timeout(&self) -> Option<Duration> {
-        if self.has_results || !self.unfinished.is_empty() {
+        if self.has_results || !self.turn.is_empty() {
             return Some(Duration::ZERO);
         }
         let accepts = self.listeners.iter().filter_map(Listener::due).min();
@@ -233,7 +235,7 @@ impl Server {
     /// whose bytes, or whose backend's answer, came while the loop stood still.
     fn pass_time(&mut self, is_quiet: bool, now: Time) {
         if let Some(until) = self.catches_up_until {
-            if now < until && !(is_quiet && self.unfinished.is_empty()) {
+            if now < until && !(is_quiet && self.turn.is_empty()) {
                 return;
             }
             self.catches_up_until = None;
@@ -250,43 +252,49 @@ impl Server {
         let Some(id) = self.gateway.at(index) else {
             return;
         };
-        // Whoever was cut short waits for its turn, and has half of each for certain; whoever comes
-        // now does not wait for what all of them have sent.
-        let is_queued = self.gateway.io(id).is_some_and(|socket| socket.is_queued);
-        if is_queued || self.turn_left <= TURN_BYTES / 2 {
-            return self.queue(id);
+        let Some(socket) = self.gateway.io(id) else {
+            return;
+        };
+        if socket.is_queued {
+            return;
+        }
+        if !self.turn.is_free() {
+            socket.is_queued = true;
+            return self.turn.arrive(id);
         }
         // Reading first: a reset is then the client's leaving, not a write that failed.
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             // A read stops short at urgent data too (tcp(7)).
             let is_ending = event.is_read_closed() || event.is_error() || event.is_priority();
-            self.read_some(id, is_ending, now);
+            self.read_some(id, FIRST_BYTES, is_ending, now);
         }
         if event.is_writable() {
             self.gateway.writable(id, now);
         }
     }
 
-    /// Reads what there is, at most a budget. A read that does not fill the buffer has emptied the
-    /// socket, unless the peer's FIN waits behind the bytes: no further edge announces that one.
-    fn read_some(&mut self, id: ConnId, is_ending: bool, now: Time) {
-        for _ in 0..READ_BUDGET {
+    /// Reads what there is, up to so many bytes. A read that does not fill the buffer has emptied
+    /// the socket, unless the peer's FIN waits behind the bytes: no further edge announces that one.
+    fn read_some(&mut self, id: ConnId, mut budget: usize, is_ending: bool, now: Time) {
+        while budget > 0 {
+            let room = budget.min(READ_BYTES);
             if !self.gateway.wants_input(id) {
                 return;
             }
             let Some(socket) = self.gateway.io(id) else {
                 return;
             };
-            match net::read_some(&mut socket.stream, &mut self.scratch[..]) {
+            match net::read_some(&mut socket.stream, &mut self.scratch[..room]) {
                 Transfer::Bytes(0) => {
                     self.gateway.eof(id, now);
                     return self.settle(now);
                 }
                 Transfer::Bytes(n) => {
-                    self.turn_left = self.turn_left.saturating_sub(n);
+                    budget -= n;
+                    self.turn.spend(n);
                     self.gateway.bytes(id, &self.scratch[..n], now);
                     self.settle(now);
-                    if n < READ_BYTES && !is_ending {
+                    if n < room && !is_ending {
                         return;
                     }
                 }
@@ -300,12 +308,12 @@ impl Server {
         self.queue(id);
     }
 
-    /// Remembers to look at a connection.
+    /// Remembers that there may be more to read of a connection.
     fn queue(&mut self, id: ConnId) {
         if let Some(socket) = self.gateway.io(id)
             && !std::mem::replace(&mut socket.is_queued, true)
         {
-            self.unfinished.push_back(id);
+            self.turn.cut_short(id);
         }
     }
 
@@ -334,24 +342,15 @@ impl Server {
         };
     }
 
-    /// Looks at the connections that wait for it, as far as the turn's budget goes. Who is cut
-    /// short once more waits for the next turn.
-    fn look_on(&mut self, now: Time) {
-        for _ in 0..self.unfinished.len() {
-            if self.turn_left == 0 {
-                return;
-            }
-            let Some(id) = self.unfinished.pop_front() else {
-                return;
-            };
-            let Some(socket) = self.gateway.io(id) else {
-                continue;
-            };
-            socket.is_queued = false;
-            self.read_some(id, true, now);
-            self.gateway.writable(id, now);
-            self.settle(now);
-        }
+    /// Reads a connection that waited for its turn, up to so many bytes.
+    fn look(&mut self, id: ConnId, budget: usize, now: Time) {
+        let Some(socket) = self.gateway.io(id) else {
+            return;
+        };
+        socket.is_queued = false;
+        self.read_some(id, budget, true, now);
+        self.gateway.writable(id, now);
+        self.settle(now);
     }
 
     // ---- what the core asks for ----

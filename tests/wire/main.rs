@@ -24,4 +24,5 @@ mod strangers;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
+mod turn;
 mod workers;
