@@ -1,6 +1,7 @@
 //! The core by script: what happens in, bytes and effects out, every row of the state machine and
 //! every limit, on a clock that the test moves.
 
+mod budgets;
 mod capture;
 mod driver;
 
