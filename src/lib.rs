@@ -12,12 +12,13 @@
 //!             │  └──► net                       mio, ureq, sockets, threads and clocks
 //!             ▼
 //!          gateway                              pure: (state, input, now) → state, bytes, effects
-//!             │   mod, serve, send, eviction    what crosses connections: the whole gateway
+//!             │   mod, serve, send,             `impl Gateway`: what crosses connections;
+//!             │   eviction, trim                verbs, and whom they are about
 //!             │     ▼
-//!             │   request, lifecycle,           what concerns one: a connection and the hub,
+//!             │   request, lifecycle,           `impl Conn`: what concerns one, with the hub,
 //!             │   deadlines, answer, settle     which is what all of them share
 //!             │     ▼
-//!             │   conn, hub ► calls, journal, routes, head_fields
+//!             │   conns, conn, hub ► calls, journal, routes, head_fields
 //!             ▼
 //!          wheel   tokens   header_store   http::{head, body, reply}   sse   wire   buf
 //!                                               pure leaves: no connection, no time
@@ -74,9 +75,9 @@
 //! shell      Effect::Flush(publisher) ► its answers, all in one write
 //! ```
 //!
-//! So a send costs three system calls beside its part of a poll, a pipeline of them one read, one
-//! write for each event and one for all answers; and what is kept is bounded by the budgets of the
-//! contract's section 6 at each step. Connections whose kept input can be served wait in one queue,
+//! So a send costs three system calls beside its part of a poll; a pipeline of them one read for
+//! every 16 KiB, one write for each event, and one for the answers to what a read brought. What is
+//! kept is bounded by the budgets of the contract's section 6 at each step. Connections whose kept input can be served wait in one queue,
 //! which [`gateway::Gateway::effect`] looks at when no effect is left: a verb never serves requests
 //! of a connection that it was not about.
 //!

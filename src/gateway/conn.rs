@@ -82,8 +82,8 @@ impl Default for Asked {
     }
 }
 
-/// The states of a connection; the only place where they are told apart is [`super::Gateway`]'s
-/// verbs.
+/// The states of a connection. What arrives is told apart by them in `request` and in
+/// [`super::Gateway`]'s verbs, what time brings in `deadlines`, what is held in [`Conn::held`].
 ///
 /// ```text
 ///            ┌──────────────── answered, connection kept ───────────────┐

@@ -8,7 +8,7 @@ use httparse::Header;
 use crate::header_store::{HeaderStore, Request};
 use crate::http::head::Head;
 
-/// HeadFields of which the first counts when they are repeated, as Node.js has it.
+/// Fields of which the first counts when they are repeated, as Node.js has it.
 const FIRST_COUNTS: [&str; 18] = [
     "age",
     "authorization",

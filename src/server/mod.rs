@@ -38,12 +38,16 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// Readiness events of one turn.
 const EVENTS: usize = 512;
-/// Bytes of one read.
+/// Bytes of one read: a request that is no longer is served as it stands there.
 const READ_BYTES: usize = 16 * 1024;
-/// Bytes of a connection that goes on: a single-threaded server must let the others speak.
-const GO_ON_BYTES: usize = 64 * 1024;
-/// Bytes of one that has just been announced: whoever comes now waits for so much of each before it.
+/// Bytes of one look at a connection while nobody waits...
+const ALONE_BYTES: usize = 64 * 1024;
+/// ...of the first look while others do: whoever comes waits for so much of each before it...
 const FIRST_BYTES: usize = 4 * 1024;
+/// ...and of each further one.
+const FURTHER_BYTES: usize = 16 * 1024;
+/// Reads of one look; a peer may send byte by byte.
+const READS: usize = 4;
 /// Callback results taken in one turn.
 const RESULT_BUDGET: usize = 256;
 
@@ -178,7 +182,7 @@ impl Server {
             self.take_results(now);
             self.turn.go_on();
             while let Some(id) = self.turn.next() {
-                self.look(id, GO_ON_BYTES, now);
+                self.look(id, FURTHER_BYTES, now);
             }
             let is_quiet = events.is_empty() && timeout == Some(QUIET);
             self.pass_time(is_quiet, now);
@@ -273,11 +277,17 @@ impl Server {
         }
     }
 
-    /// Reads what there is, up to so many bytes. A read that does not fill the buffer has emptied
-    /// the socket, unless the peer's FIN waits behind the bytes: no further edge announces that one.
-    fn read_some(&mut self, id: ConnId, mut budget: usize, is_ending: bool, now: Time) {
-        while budget > 0 {
-            let room = budget.min(READ_BYTES);
+    /// Reads what there is, up to so many bytes if others wait. A read that does not fill its room has
+    /// emptied the socket, unless the peer's FIN waits behind the bytes: no further edge announces
+    /// that one.
+    fn read_some(&mut self, id: ConnId, bytes: usize, is_ending: bool, now: Time) {
+        let mut left = if self.turn.is_empty() {
+            ALONE_BYTES
+        } else {
+            bytes
+        };
+        for _ in 0..READS {
+            let room = left.min(READ_BYTES);
             if !self.gateway.wants_input(id) {
                 return;
             }
@@ -290,12 +300,15 @@ impl Server {
                     return self.settle(now);
                 }
                 Transfer::Bytes(n) => {
-                    budget -= n;
                     self.turn.spend(n);
                     self.gateway.bytes(id, &self.scratch[..n], now);
                     self.settle(now);
                     if n < room && !is_ending {
                         return;
+                    }
+                    left -= n;
+                    if left == 0 {
+                        break;
                     }
                 }
                 Transfer::WouldBlock => return,
@@ -342,13 +355,13 @@ impl Server {
         };
     }
 
-    /// Reads a connection that waited for its turn, up to so many bytes.
-    fn look(&mut self, id: ConnId, budget: usize, now: Time) {
+    /// Looks at a connection that waited for its turn, for up to so many bytes if others wait.
+    fn look(&mut self, id: ConnId, bytes: usize, now: Time) {
         let Some(socket) = self.gateway.io(id) else {
             return;
         };
         socket.is_queued = false;
-        self.read_some(id, budget, true, now);
+        self.read_some(id, bytes, true, now);
         self.gateway.writable(id, now);
         self.settle(now);
     }

@@ -1,8 +1,8 @@
 //! Whose socket is read next, and how much of all of them in one turn of the loop.
 //!
 //! Laws: a turn ends, however much there is to read. Who comes now waits for a little of each that
-//! came before, not for what all of them have sent; who is cut short goes on in the order of being
-//! cut short, and has half of each turn for certain.
+//! came before, not for what all of them have sent; who sends more than that is cut short, and goes
+//! on in the order of being cut short. Each of the two has half of every turn for certain.
 
 use std::collections::VecDeque;
 
