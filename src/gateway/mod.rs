@@ -277,9 +277,10 @@ impl<S> Gateway<S> {
                 return Some(effect);
             } else if let Some((id, now)) = self.hub.ready.pop_front() {
                 self.serve_kept(id, now);
-            } else {
-                let index = self.due.pop()?;
+            } else if let Some(index) = self.due.pop() {
                 self.expired(index, self.due_at);
+            } else {
+                return self.trim.effect();
             }
         }
     }

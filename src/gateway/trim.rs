@@ -33,9 +33,17 @@ pub(super) struct Trim {
     left: Option<usize>,
     /// The most bytes that were held since the last time.
     most_held: usize,
+    /// The heap is to be trimmed now. Not among the effects: room for them, taken amid what was just
+    /// freed, would keep all below it.
+    is_asked: bool,
 }
 
 impl Trim {
+    /// What the shell has to do, if anything.
+    pub(super) fn effect(&mut self) -> Option<Effect> {
+        std::mem::take(&mut self.is_asked).then_some(Effect::TrimHeap)
+    }
+
     pub(super) fn deadline(&self) -> Option<Time> {
         self.due.into_iter().chain(self.again).min()
     }
@@ -48,7 +56,7 @@ impl<S> Gateway<S> {
             conns, hub, trim, ..
         } = self;
         if trim.again.take_if(|again| *again <= now).is_some() {
-            hub.effect(Effect::TrimHeap);
+            trim.is_asked = true;
         }
         let (slots, used) = (conns.capacity(), conns.len());
         if used >= slots / 8 {
@@ -78,7 +86,7 @@ impl<S> Gateway<S> {
         self.due.shrink_to_fit();
         self.conns.shrink_to_fit();
         self.hub.wheel.shrink_to(self.conns.capacity());
-        self.hub.effect(Effect::TrimHeap);
+        self.trim.is_asked = true;
     }
 }
 

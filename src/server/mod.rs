@@ -6,8 +6,8 @@
 
 mod accept;
 mod start;
-mod turn;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,7 +29,6 @@ use crate::workers::Workers;
 
 use accept::Listener;
 pub use start::StartError;
-use turn::Turn;
 
 const SIGNAL: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -38,16 +37,12 @@ const LISTENER: usize = usize::MAX - 2;
 
 /// Readiness events of one turn.
 const EVENTS: usize = 512;
-/// Bytes of one read: a request that is no longer is served as it stands there.
+/// Reads of one connection in one turn: a single-threaded server must let the others speak.
+const READ_BUDGET: usize = 4;
+/// Bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
-/// Bytes of one look at a connection while nobody waits...
-const ALONE_BYTES: usize = 64 * 1024;
-/// ...of the first look while others do: whoever comes waits for so much of each before it...
-const FIRST_BYTES: usize = 4 * 1024;
-/// ...and of each further one.
-const FURTHER_BYTES: usize = 16 * 1024;
-/// Reads of one look; a peer may send byte by byte.
-const READS: usize = 4;
+/// Bytes read in one turn, of all connections: some ten milliseconds of the smallest requests.
+const TURN_BYTES: usize = 256 * 1024;
 /// Callback results taken in one turn.
 const RESULT_BUDGET: usize = 256;
 
@@ -71,7 +66,7 @@ pub enum Exit {
 /// What the shell keeps with a connection.
 struct Socket {
     stream: TcpStream,
-    /// It is among those that are to be read.
+    /// It is among those that are to be looked at.
     is_queued: bool,
 }
 
@@ -82,7 +77,11 @@ pub struct Server {
     signals: Signals,
     workers: Option<Workers>,
     gateway: Gateway<Socket>,
-    turn: Turn,
+    /// Connections to be looked at, each once, first come first served: a budget or an unread
+    /// answer cut their reading short, or others were ready before them.
+    unfinished: VecDeque<ConnId>,
+    /// Bytes that may still be read in this turn.
+    turn_left: usize,
     /// A budget cut the taking of results short.
     has_results: bool,
     /// Until when no deadline is met, after a standstill.
@@ -128,7 +127,8 @@ impl Server {
             signals,
             gateway: Gateway::new(settings, host::randomness()),
             workers,
-            turn: Turn::default(),
+            unfinished: VecDeque::new(),
+            turn_left: 0,
             has_results: false,
             catches_up_until: None,
             scratch: Box::new([0; READ_BYTES]),
@@ -160,10 +160,7 @@ impl Server {
             }
             last = now;
             self.keep_date();
-            self.turn.begin();
-            while let Some(id) = self.turn.next_arrived() {
-                self.look(id, FIRST_BYTES, now);
-            }
+            self.turn_left = TURN_BYTES;
             for event in &events {
                 match event.token() {
                     SIGNAL => {
@@ -180,10 +177,7 @@ impl Server {
                 self.settle(now);
             }
             self.take_results(now);
-            self.turn.go_on();
-            while let Some(id) = self.turn.next() {
-                self.look(id, FURTHER_BYTES, now);
-            }
+            self.look_on(now);
             let is_quiet = events.is_empty() && timeout == Some(QUIET);
             self.pass_time(is_quiet, now);
             self.tend_workers();
@@ -204,7 +198,7 @@ impl Server {
 
     /// How long nothing needs to be done unless something happens.
     fn timeout(&self) -> Option<Duration> {
-        if self.has_results || !self.turn.is_empty() {
+        if self.has_results || !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
         }
         let accepts = self.listeners.iter().filter_map(Listener::due).min();
@@ -239,7 +233,7 @@ impl Server {
     /// whose bytes, or whose backend's answer, came while the loop stood still.
     fn pass_time(&mut self, is_quiet: bool, now: Time) {
         if let Some(until) = self.catches_up_until {
-            if now < until && !(is_quiet && self.turn.is_empty()) {
+            if now < until && !(is_quiet && self.unfinished.is_empty()) {
                 return;
             }
             self.catches_up_until = None;
@@ -256,59 +250,44 @@ impl Server {
         let Some(id) = self.gateway.at(index) else {
             return;
         };
-        let Some(socket) = self.gateway.io(id) else {
-            return;
-        };
-        if socket.is_queued {
-            return;
-        }
-        if !self.turn.is_free() {
-            socket.is_queued = true;
-            return self.turn.arrive(id);
+        // Whoever was cut short waits for its turn, and has half of each for certain; whoever comes
+        // now does not wait for what all of them have sent.
+        let is_queued = self.gateway.io(id).is_some_and(|socket| socket.is_queued);
+        if is_queued || self.turn_left <= TURN_BYTES / 2 {
+            return self.queue(id);
         }
         // Reading first: a reset is then the client's leaving, not a write that failed.
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             // A read stops short at urgent data too (tcp(7)).
             let is_ending = event.is_read_closed() || event.is_error() || event.is_priority();
-            self.read_some(id, FIRST_BYTES, is_ending, now);
+            self.read_some(id, is_ending, now);
         }
         if event.is_writable() {
             self.gateway.writable(id, now);
         }
     }
 
-    /// Reads what there is, up to so many bytes if others wait. A read that does not fill its room has
-    /// emptied the socket, unless the peer's FIN waits behind the bytes: no further edge announces
-    /// that one.
-    fn read_some(&mut self, id: ConnId, bytes: usize, is_ending: bool, now: Time) {
-        let mut left = if self.turn.is_empty() {
-            ALONE_BYTES
-        } else {
-            bytes
-        };
-        for _ in 0..READS {
-            let room = left.min(READ_BYTES);
+    /// Reads what there is, at most a budget. A read that does not fill the buffer has emptied the
+    /// socket, unless the peer's FIN waits behind the bytes: no further edge announces that one.
+    fn read_some(&mut self, id: ConnId, is_ending: bool, now: Time) {
+        for _ in 0..READ_BUDGET {
             if !self.gateway.wants_input(id) {
                 return;
             }
             let Some(socket) = self.gateway.io(id) else {
                 return;
             };
-            match net::read_some(&mut socket.stream, &mut self.scratch[..room]) {
+            match net::read_some(&mut socket.stream, &mut self.scratch[..]) {
                 Transfer::Bytes(0) => {
                     self.gateway.eof(id, now);
                     return self.settle(now);
                 }
                 Transfer::Bytes(n) => {
-                    self.turn.spend(n);
+                    self.turn_left = self.turn_left.saturating_sub(n);
                     self.gateway.bytes(id, &self.scratch[..n], now);
                     self.settle(now);
-                    if n < room && !is_ending {
+                    if n < READ_BYTES && !is_ending {
                         return;
-                    }
-                    left -= n;
-                    if left == 0 {
-                        break;
                     }
                 }
                 Transfer::WouldBlock => return,
@@ -321,12 +300,12 @@ impl Server {
         self.queue(id);
     }
 
-    /// Remembers that there may be more to read of a connection.
+    /// Remembers to look at a connection.
     fn queue(&mut self, id: ConnId) {
         if let Some(socket) = self.gateway.io(id)
             && !std::mem::replace(&mut socket.is_queued, true)
         {
-            self.turn.cut_short(id);
+            self.unfinished.push_back(id);
         }
     }
 
@@ -355,15 +334,24 @@ impl Server {
         };
     }
 
-    /// Looks at a connection that waited for its turn, for up to so many bytes if others wait.
-    fn look(&mut self, id: ConnId, bytes: usize, now: Time) {
-        let Some(socket) = self.gateway.io(id) else {
-            return;
-        };
-        socket.is_queued = false;
-        self.read_some(id, bytes, true, now);
-        self.gateway.writable(id, now);
-        self.settle(now);
+    /// Looks at the connections that wait for it, as far as the turn's budget goes. Who is cut
+    /// short once more waits for the next turn.
+    fn look_on(&mut self, now: Time) {
+        for _ in 0..self.unfinished.len() {
+            if self.turn_left == 0 {
+                return;
+            }
+            let Some(id) = self.unfinished.pop_front() else {
+                return;
+            };
+            let Some(socket) = self.gateway.io(id) else {
+                continue;
+            };
+            socket.is_queued = false;
+            self.read_some(id, true, now);
+            self.gateway.writable(id, now);
+            self.settle(now);
+        }
     }
 
     // ---- what the core asks for ----

@@ -24,5 +24,4 @@ mod strangers;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
-mod turn;
 mod workers;

@@ -1,5 +1,10 @@
 //! One turn of the loop ends, however much there is to read (contract, section 6): what many
 //! publishers pipeline at once does not hold up who comes behind them, nor the clock.
+//!
+//! A process of its own: it measures what a crowd does to those beside it, and nothing else may be at
+//! work. Beside another test, however idle, a health check was seen to wait for the whole crowd.
+
+mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
