@@ -158,6 +158,29 @@ pub fn eventually_within(what: &str, patience: Duration, mut is_so: impl FnMut()
     }
 }
 
+/// Waits until a program has read whatever was sent to its port. That somebody who came behind is
+/// served does not tell it: who comes now may be served before those who are read piece by piece.
+#[track_caller]
+pub fn wait_until_read(port: u16) {
+    eventually("an end of reading", || is_all_read(port));
+}
+
+/// Whether nothing that was sent to this port is on its way, or in the kernel's hands.
+fn is_all_read(port: u16) -> bool {
+    let end = format!(":{port:04X}");
+    let table = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .map(|path| fs::read_to_string(path).unwrap_or_default())
+        .concat();
+    // Fields: number, local address, remote address, state, bytes to send:bytes to read, ...
+    let mut rows = table.lines().map(str::split_whitespace);
+    rows.all(|mut row| {
+        let mut field = |at| row.nth(at).unwrap_or_default();
+        let (local, remote, queues) = (field(1), field(0), field(1));
+        (!local.ends_with(&end) || queues.ends_with(":00000000"))
+            && (!remote.ends_with(&end) || queues.starts_with("00000000:"))
+    })
+}
+
 /// Threads of a process.
 pub fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)

@@ -1,7 +1,7 @@
 //! What strangers leave with the gateway (contract, section 6): their own budget bounds it, and no
 //! stream and no health check pays for it.
 
-use crate::support::process::eventually;
+use crate::support::process::wait_until_read;
 use crate::support::{
     Backend, Client, Gateway, OK, assert_error, assert_ok, assert_served, open_narrow, open_stream,
     send_data,
@@ -68,8 +68,7 @@ impl Flood {
         let unsent = "x".repeat(40_000);
         assert_ok(&send_data(&gateway, &slow_token, &unsent), OK);
         let strangers = self.begin(&gateway);
-        // Whoever comes now is served before those who wait to be read once more.
-        eventually("an end of reading", || is_all_read(gateway.port()));
+        wait_until_read(gateway.port());
         gateway.wait_log_all(&["[WARN]", "limit=MAX_INBOUND_BYTES"]);
         for token in [&slow_token, &quick_token] {
             assert_ok(&send_data(&gateway, token, "more"), OK);
@@ -122,20 +121,4 @@ impl Flood {
             "{kept}, not {least} to {most}"
         );
     }
-}
-
-/// Whether nothing that was sent to this port is on its way, or in the kernel's hands.
-fn is_all_read(port: u16) -> bool {
-    let end = format!(":{port:04X}");
-    let table = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .map(|path| std::fs::read_to_string(path).unwrap_or_default())
-        .concat();
-    // Fields: number, local address, remote address, state, bytes to send:bytes to read, ...
-    let mut rows = table.lines().map(str::split_whitespace);
-    rows.all(|mut row| {
-        let mut field = |at| row.nth(at).unwrap_or_default();
-        let (local, remote, queues) = (field(1), field(0), field(1));
-        (!local.ends_with(&end) || queues.ends_with(":00000000"))
-            && (!remote.ends_with(&end) || queues.starts_with("00000000:"))
-    })
 }
