@@ -7,11 +7,11 @@ use std::mem::MaybeUninit;
 
 use divan::Bencher;
 use ssegateway::http::head::{self, HeadLimits, HeadScan, MAX_HEADERS};
-use ssegateway::sse::{self, Framing};
+use ssegateway::sse::{self, Format, Framing};
 use ssegateway::time::Time;
 use ssegateway::tokens::TokenIndex;
 use ssegateway::wheel::Wheel;
-use ssegateway::wire;
+use ssegateway::wire::{self, Event};
 use uuid::Uuid;
 
 fn main() {
@@ -54,17 +54,23 @@ fn request_head(bencher: Bencher<'_, '_>, whose: &str) {
 
 #[divan::bench]
 fn send_command() -> bool {
-    wire::send_command(black_box(COMMAND)).is_ok()
+    wire::send_command(black_box(COMMAND), 64).is_ok()
 }
 
 /// A hundred bytes in so many lines.
 #[divan::bench(args = [1, 20])]
 fn encode_event(bencher: Bencher<'_, '_>, lines: usize) {
     let data = vec!["x".repeat(100 / lines); lines].join("\n");
+    let event = Event {
+        name: "progress".into(),
+        data: data.into(),
+        ..Event::default()
+    };
     let mut out = Vec::with_capacity(1024);
     bencher.bench_local(move || {
         out.clear();
-        sse::write_event(&mut out, Framing::Chunked, "progress", black_box(&data));
+        let fields = Format::Plain.fields(black_box(&event));
+        sse::write_event(&mut out, Framing::Chunked, &fields);
         out.len()
     });
 }

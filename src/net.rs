@@ -20,6 +20,9 @@ const BACKLOG: i32 = 4096;
 pub struct SocketOptions {
     /// Bytes that the kernel may hold unsent for one connection.
     pub send_buffer: usize,
+    /// How many of them may be such that are not on the network yet: what an event of the same key
+    /// that comes later could still replace is better kept here than there.
+    pub notsent_lowat: u32,
     /// How long sent bytes may stay unacknowledged.
     pub peer_timeout: Duration,
     /// Silence before keep-alive probes begin.
@@ -32,6 +35,7 @@ impl From<&Limits> for SocketOptions {
     fn from(limits: &Limits) -> SocketOptions {
         SocketOptions {
             send_buffer: limits.send_buffer,
+            notsent_lowat: u32::try_from(limits.notsent_lowat).unwrap_or(u32::MAX),
             peer_timeout: limits.peer_timeout,
             keepalive_idle: limits.keepalive_idle,
             keepalive_interval: limits.keepalive_interval,
@@ -103,6 +107,7 @@ fn listen_at(address: SocketAddr, options: SocketOptions) -> io::Result<TcpListe
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(options.send_buffer)?;
+    socket.set_tcp_notsent_lowat(options.notsent_lowat)?;
     socket.set_tcp_user_timeout(Some(options.peer_timeout))?;
     let keepalive = TcpKeepalive::new()
         .with_time(options.keepalive_idle)
@@ -207,6 +212,7 @@ mod tests {
 
     const OPTIONS: SocketOptions = SocketOptions {
         send_buffer: 96 * 1024,
+        notsent_lowat: 12 * 1024,
         peer_timeout: Duration::from_secs(17),
         keepalive_idle: Duration::from_secs(23),
         keepalive_interval: Duration::from_secs(7),
@@ -242,6 +248,7 @@ mod tests {
         );
         // The kernel doubles what is asked for, to have room for its own bookkeeping.
         assert_eq!(socket.send_buffer_size().unwrap(), 2 * OPTIONS.send_buffer);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), OPTIONS.notsent_lowat);
     }
 
     #[test]

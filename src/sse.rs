@@ -1,6 +1,12 @@
-//! The event stream's bytes (contract, section 5; WHATWG HTML, "server-sent events").
+//! The event stream's bytes (contract, sections 5, 11 and 16; WHATWG HTML, "server-sent events").
+
+use std::borrow::Cow;
+use std::io::Write as _;
 
 use memchr::memchr2;
+use serde::de::IgnoredAny;
+
+use crate::wire::Event;
 
 /// How a stream's bytes are framed on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,48 +36,114 @@ pub fn end(framing: Framing) -> &'static [u8] {
     }
 }
 
+/// How events with a name go out (contract, sections 5 and 16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Under their name, for listeners of that name.
+    #[default]
+    Plain,
+    /// Without it, for `onmessage`, and the name within the data; `connection_close` as ever.
+    Envelope,
+}
+
+/// An event's fields as they stand on the stream (contract, sections 5 and 11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields<'a> {
+    /// The event's type, empty for none; holds no CR, LF or NUL.
+    pub name: &'a str,
+    /// Holds no CR, LF or NUL.
+    pub id: Option<&'a str>,
+    /// In milliseconds.
+    pub retry: Option<u32>,
+    /// Lines still joined.
+    pub data: Cow<'a, str>,
+}
+
+impl Format {
+    /// How `event` stands on the stream. Allocates for an envelope only.
+    pub fn fields<'a>(self, event: &'a Event<'_>) -> Fields<'a> {
+        let fields = Fields {
+            name: &event.name,
+            id: event.id.as_deref(),
+            retry: event.retry,
+            data: Cow::Borrowed(&event.data),
+        };
+        match self {
+            Format::Envelope if !matches!(fields.name, "" | "connection_close") => Fields {
+                name: "",
+                data: Cow::Owned(envelope(fields.name, &fields.data)),
+                ..fields
+            },
+            _ => fields,
+        }
+    }
+}
+
+/// `data` stands as it is where it is JSON: what is a number for one reader is no text for another.
+fn envelope(name: &str, data: &str) -> String {
+    let name = serde_json::Value::from(name);
+    if serde_json::from_str::<IgnoredAny>(data).is_ok() {
+        format!("{{\"type\":{name},\"payload\":{data}}}")
+    } else {
+        let data = serde_json::Value::from(data);
+        format!("{{\"type\":{name},\"payload\":{data}}}")
+    }
+}
+
 /// Most bytes that a chunk's framing adds to an event: sixteen digits and two line ends.
 pub const CHUNK_OVERHEAD: usize = 20;
 
 /// Length in bytes of the event that [`write_event`] writes, its chunk framing aside.
-pub fn event_len(name: &str, data: &str) -> usize {
-    let name_field = if name.is_empty() {
-        0
-    } else {
-        "event: ".len() + name.len() + 1
-    };
-    let mut length = name_field + 1;
-    for line in lines(data) {
+pub fn event_len(fields: &Fields<'_>) -> usize {
+    let mut length = 1;
+    if !fields.name.is_empty() {
+        length += "event: ".len() + fields.name.len() + 1;
+    }
+    if let Some(id) = fields.id {
+        length += "id: ".len() + id.len() + 1;
+    }
+    if let Some(retry) = fields.retry {
+        let digits = retry.checked_ilog10().map_or(1, |log| log as usize + 1);
+        length += "retry: ".len() + digits + 1;
+    }
+    for line in lines(&fields.data) {
         length += "data: ".len() + line.len() + 1;
     }
     length
 }
 
-/// Appends one event: the name's field unless `name` is empty, one `data` field for each line of
-/// `data`, an empty line.
-///
-/// `name` holds no CR, LF or NUL; the send command's reader sees to that.
-pub fn write_event(out: &mut Vec<u8>, framing: Framing, name: &str, data: &str) {
-    let length = event_len(name, data);
+/// Appends one event: the name's field unless the name is empty, id and retry where there are some,
+/// one `data` field for each line of the data, an empty line.
+pub fn write_event(out: &mut Vec<u8>, framing: Framing, fields: &Fields<'_>) {
+    let length = event_len(fields);
     out.reserve(length + CHUNK_OVERHEAD);
     if framing == Framing::Chunked {
         push_hex(out, length);
         out.extend_from_slice(b"\r\n");
     }
-    if !name.is_empty() {
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(name.as_bytes());
-        out.push(b'\n');
+    if !fields.name.is_empty() {
+        push_field(out, b"event: ", fields.name);
     }
-    for line in lines(data) {
-        out.extend_from_slice(b"data: ");
-        out.extend_from_slice(line.as_bytes());
-        out.push(b'\n');
+    if let Some(id) = fields.id {
+        push_field(out, b"id: ", id);
+    }
+    if let Some(retry) = fields.retry {
+        // Writing to a vector cannot fail.
+        let _ = writeln!(out, "retry: {retry}");
+    }
+    for line in lines(&fields.data) {
+        push_field(out, b"data: ", line);
     }
     out.push(b'\n');
     if framing == Framing::Chunked {
         out.extend_from_slice(b"\r\n");
     }
+}
+
+fn push_field(out: &mut Vec<u8>, name: &[u8], value: &str) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'\n');
 }
 
 /// Splits at CRLF, LF and lone CR alike, as a reader of the stream does; a trailing line end gives
@@ -106,10 +178,23 @@ fn push_hex(out: &mut Vec<u8>, number: usize) {
 mod tests {
     use super::*;
 
-    fn event(framing: Framing, name: &str, data: &str) -> String {
+    fn fields<'a>(name: &'a str, data: &'a str) -> Fields<'a> {
+        Fields {
+            name,
+            id: None,
+            retry: None,
+            data: data.into(),
+        }
+    }
+
+    fn text(framing: Framing, fields: &Fields<'_>) -> String {
         let mut out = Vec::new();
-        write_event(&mut out, framing, name, data);
+        write_event(&mut out, framing, fields);
         String::from_utf8(out).unwrap()
+    }
+
+    fn event(framing: Framing, name: &str, data: &str) -> String {
+        text(framing, &fields(name, data))
     }
 
     #[test]
@@ -132,7 +217,103 @@ mod tests {
         ];
         for (name, data, expected) in table {
             assert_eq!(event(Framing::Plain, name, data), expected, "{data:?}");
-            assert_eq!(event_len(name, data), expected.len(), "{data:?}");
+            let length = event_len(&fields(name, data));
+            assert_eq!(length, expected.len(), "{data:?}");
+        }
+    }
+
+    #[test]
+    fn id_and_retry_stand_between_name_and_data() {
+        let table = [
+            ("n", Some("7-1"), None, "event: n\nid: 7-1\ndata: x\n\n"),
+            ("", Some(":"), Some(0), "id: :\nretry: 0\ndata: x\n\n"),
+            ("n", None, Some(9), "event: n\nretry: 9\ndata: x\n\n"),
+            ("", None, Some(10), "retry: 10\ndata: x\n\n"),
+            ("", None, Some(999), "retry: 999\ndata: x\n\n"),
+            ("", None, Some(86_400_000), "retry: 86400000\ndata: x\n\n"),
+            ("", None, Some(u32::MAX), "retry: 4294967295\ndata: x\n\n"),
+        ];
+        for (name, id, retry, expected) in table {
+            let fields = Fields {
+                id,
+                retry,
+                ..fields(name, "x")
+            };
+            assert_eq!(text(Framing::Plain, &fields), expected);
+            assert_eq!(event_len(&fields), expected.len(), "{expected}");
+            let chunk = format!("{:x}\r\n{expected}\r\n", expected.len());
+            assert_eq!(text(Framing::Chunked, &fields), chunk);
+        }
+    }
+
+    #[test]
+    fn an_envelope_holds_json_as_it_is_and_all_else_as_a_string() {
+        #[rustfmt::skip] // A table is read in columns.
+        let table = [
+            ("n", "{\"a\":[1]}", "{\"type\":\"n\",\"payload\":{\"a\":[1]}}"),
+            ("n", "[ 1.50,\n\t2e3 ]", "{\"type\":\"n\",\"payload\":[ 1.50,\n\t2e3 ]}"),
+            ("n", "5", "{\"type\":\"n\",\"payload\":5}"),
+            ("n", " -0 ", "{\"type\":\"n\",\"payload\": -0 }"),
+            ("n", "1e999", "{\"type\":\"n\",\"payload\":1e999}"),
+            ("n", "null", "{\"type\":\"n\",\"payload\":null}"),
+            ("n", "\"s\"", "{\"type\":\"n\",\"payload\":\"s\"}"),
+            ("n", "{\"a\":1,\"a\":2}", "{\"type\":\"n\",\"payload\":{\"a\":1,\"a\":2}}"),
+            ("n", "", "{\"type\":\"n\",\"payload\":\"\"}"),
+            ("n", "plain", "{\"type\":\"n\",\"payload\":\"plain\"}"),
+            ("n", "05", "{\"type\":\"n\",\"payload\":\"05\"}"),
+            ("n", "{} {}", "{\"type\":\"n\",\"payload\":\"{} {}\"}"),
+            ("n", "{'a':1}", "{\"type\":\"n\",\"payload\":\"{'a':1}\"}"),
+            ("n", "a\r\n\"b\\\u{1}é", "{\"type\":\"n\",\"payload\":\"a\\r\\n\\\"b\\\\\\u0001é\"}"),
+            ("n", "},\"x\":{", "{\"type\":\"n\",\"payload\":\"},\\\"x\\\":{\"}"),
+            ("a\"\\\tb", "1", "{\"type\":\"a\\\"\\\\\\tb\",\"payload\":1}"),
+            (" ", "1", "{\"type\":\" \",\"payload\":1}"),
+            ("Connection_close", "1", "{\"type\":\"Connection_close\",\"payload\":1}"),
+        ];
+        for (name, data, expected) in table {
+            let event = Event {
+                name: name.into(),
+                data: data.into(),
+                id: Some("i".into()),
+                retry: Some(5),
+                key: Some("k".into()),
+            };
+            let enveloped = Fields {
+                name: "",
+                id: Some("i"),
+                retry: Some(5),
+                data: expected.into(),
+            };
+            assert_eq!(Format::Envelope.fields(&event), enveloped);
+            // Nesting beyond what is read elsewhere is no reason to quote.
+            let deep = "[".repeat(4000) + &"]".repeat(4000);
+            assert!(envelope(name, &deep).ends_with(&format!("\"payload\":{deep}}}")));
+        }
+    }
+
+    #[test]
+    fn what_is_not_enveloped_stands_as_it_was_given() {
+        let table = [
+            (Format::Plain, "n", "{}"),
+            (Format::Plain, "", "x"),
+            (Format::Envelope, "", "{}"),
+            (Format::Envelope, "connection_close", "{\"a\":1}"),
+        ];
+        for (format, name, data) in table {
+            let event = Event {
+                name: name.into(),
+                data: data.into(),
+                id: Some("i".into()),
+                retry: Some(0),
+                key: None,
+            };
+            let stands = format.fields(&event);
+            let expected = Fields {
+                id: Some("i"),
+                retry: Some(0),
+                ..fields(name, data)
+            };
+            assert_eq!(stands, expected);
+            assert!(matches!(stands.data, Cow::Borrowed(_)));
         }
     }
 

@@ -9,8 +9,9 @@ use allocation_counter::measure;
 use ssegateway::callback::{CallbackResult, Job, Outcome};
 use ssegateway::config::Limits;
 use ssegateway::gateway::{ConnId, Effect, Gateway, Scope, Settings};
+use ssegateway::sse::{Format, Framing, event_len, write_event};
 use ssegateway::time::Time;
-use ssegateway::wire::Directives;
+use ssegateway::wire::{Directives, send_command};
 
 const STREAMS: usize = 100;
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -29,6 +30,7 @@ impl House {
         let settings = Settings {
             is_configured: true,
             heartbeat: HEARTBEAT,
+            event_format: Format::Plain,
             limits: Limits::default(),
         };
         let mut issued = 0_u128;
@@ -156,4 +158,20 @@ fn heartbeats() {
     house.pass(Duration::from_secs(60));
     let count = allocations(&mut house, |house| house.pass(10 * HEARTBEAT));
     assert_eq!(count, 0);
+}
+
+/// A command with every field that one stream's event has.
+#[test]
+fn commands_to_one_stream() {
+    let body = br#"{"token":"t","event":{"name":"n","data":"d","id":"i","retry":5,"key":"k"},"close":true}"#;
+    let mut out = Vec::with_capacity(256);
+    let info = measure(|| {
+        let command = send_command(body, 64).expect("a command");
+        let event = command.event.as_ref().expect("an event");
+        let fields = Format::Plain.fields(event);
+        out.reserve(event_len(&fields));
+        write_event(&mut out, Framing::Chunked, &fields);
+    });
+    assert!(!out.is_empty());
+    assert_eq!(info.count_total, 0);
 }

@@ -31,6 +31,8 @@ pub struct Limits {
     pub max_kept_headers: usize,
     /// Bytes of the kernel's send buffer of one stream.
     pub send_buffer: usize,
+    /// Bytes unsent in the kernel of one stream (`TCP_NOTSENT_LOWAT`). At least 1.
+    pub notsent_lowat: usize,
     /// Bytes of answers that a publisher may leave unread before it is read no further.
     pub max_unread_answer: usize,
     /// Bytes that a stream's client may send after its request before it is dropped.
@@ -45,6 +47,8 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// Streams at once, connects under way included; beyond it 503 `OVERLOADED`. At least 1.
     pub max_streams: usize,
+    /// Channels that one stream may be in (contract, section 11). 1 to 1,000.
+    pub max_channels: usize,
     /// Connections at once; beyond it the longest idle one is closed, or accepting pauses. Derived;
     /// more than `max_streams`.
     pub max_connections: usize,
@@ -96,6 +100,7 @@ impl Limits {
             max_inbound: 0,
             max_kept_headers: 0,
             send_buffer: 0,
+            notsent_lowat: 0,
             max_unread_answer: 0,
             max_discarded: 0,
             stall_timeout: none,
@@ -103,6 +108,7 @@ impl Limits {
             keepalive_idle: none,
             keepalive_interval: none,
             max_streams: 0,
+            max_channels: 0,
             max_connections: 0,
             internal_places: 0,
             connect_timeout: none,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::logfmt::Value;
+use crate::sse::Format;
 
 pub use limits::{DescriptorBudget, Limits, Wishes};
 pub use settings::{Default, SETTINGS, Setting};
@@ -52,6 +53,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// `LOG_LEVEL`: error, warn, info or debug.
     pub log_level: LevelFilter,
+    /// `EVENT_FORMAT`: event or envelope (contract, section 16).
+    pub event_format: Format,
     /// Everything of section 6, already fitted to the descriptor limit.
     pub limits: Limits,
     /// Sentences for the log at start, as warnings: settings that could not be honoured whole.
@@ -68,6 +71,7 @@ impl fmt::Debug for Config {
             .field("callback_url_set", &self.callback_url.is_some())
             .field("heartbeat", &self.heartbeat)
             .field("log_level", &self.log_level)
+            .field("event_format", &self.event_format)
             .field("limits", &self.limits)
             .field("notes", &self.notes)
             .finish()
@@ -231,6 +235,7 @@ impl Config {
             callback_url: None,
             heartbeat: Duration::ZERO,
             log_level: LevelFilter::Off,
+            event_format: Format::Plain,
             limits: Limits::wished(),
             notes: Vec::new(),
         };

@@ -8,6 +8,7 @@ use log::LevelFilter;
 
 use super::limits::{Limits, MOST_STREAMS};
 use super::{Config, HostPort};
+use crate::sse::Format;
 
 /// Most seconds that a setting takes: a day.
 const DAY: u64 = 86_400;
@@ -130,6 +131,8 @@ pub static SETTINGS: &[Setting] = &[
         "Time between heartbeats on a stream, 1 to 86400."),
     own("LOG_LEVEL", Default::Is("info"), "LEVEL", set_log_level,
         "Least important level that is logged: error, warn, info or debug."),
+    own("EVENT_FORMAT", Default::Is("event"), "FORMAT", set_event_format,
+        "How events with a name go out: event, or envelope for the name within the data."),
 
     size("MAX_HEAD_BYTES", "32768", (KIB, MIB, "BYTES"), |l| &mut l.max_head,
         "Largest request head; beyond it 431, or 414 for the target."),
@@ -153,6 +156,8 @@ pub static SETTINGS: &[Setting] = &[
         "Most memory for the header fields of all streams; beyond it 503."),
     size("SEND_BUFFER_BYTES", "131072", (4 * KIB, 64 * MIB, "BYTES"), |l| &mut l.send_buffer,
         "The kernel's send buffer of one stream."),
+    size("NOTSENT_LOWAT_BYTES", "16384", (1, GIB, "BYTES"), |l| &mut l.notsent_lowat,
+        "Bytes unsent in the kernel of one stream (TCP_NOTSENT_LOWAT)."),
     size("MAX_UNREAD_ANSWER_BYTES", "65536", (KIB, 64 * MIB, "BYTES"), |l| &mut l.max_unread_answer,
         "Most answers that a publisher may leave unread before its requests are read no further."),
     size("MAX_DISCARDED_BYTES", "65536", (KIB, GIB, "BYTES"), |l| &mut l.max_discarded,
@@ -169,6 +174,8 @@ pub static SETTINGS: &[Setting] = &[
     Setting { name: "MAX_STREAMS", default: Default::Unset("what the descriptor limit allows"),
         kind: Kind::Size { min: 1, max: MOST_STREAMS as u64, unit: "NUMBER", field: |l| &mut l.max_streams },
         help: "Most streams at once, connects under way included; beyond it 503." },
+    size("MAX_CHANNELS", "64", (1, 1000, "NUMBER"), |l| &mut l.max_channels,
+        "Most channels that one stream may be in."),
     time("CONNECT_TIMEOUT_SECONDS", "5", DAY, |l| &mut l.connect_timeout,
         "Time for a connect callback, from the client's request on; beyond it 504."),
     time("DISCONNECT_TIMEOUT_SECONDS", "5", DAY, |l| &mut l.disconnect_timeout,
@@ -372,5 +379,15 @@ fn set_log_level(config: &mut Config, text: &str) -> Result<(), &'static str> {
         .into_iter()
         .find(|level| level.as_str().eq_ignore_ascii_case(text))
         .ok_or("error, warn, info or debug")?;
+    Ok(())
+}
+
+fn set_event_format(config: &mut Config, text: &str) -> Result<(), &'static str> {
+    let formats = [("event", Format::Plain), ("envelope", Format::Envelope)];
+    config.event_format = formats
+        .into_iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text))
+        .map(|(_, format)| format)
+        .ok_or("event or envelope")?;
     Ok(())
 }

@@ -174,14 +174,15 @@ impl<S> Conn<S> {
             self.stalled_since = now;
         }
         let event = directives.event.as_ref();
-        let event_room = event.map_or(0, |event| {
-            sse::event_len(&event.name, &event.data) + sse::CHUNK_OVERHEAD
-        });
+        let fields = event.map(|event| hub.settings.event_format.fields(event));
+        let event_room = fields
+            .as_ref()
+            .map_or(0, |fields| sse::event_len(fields) + sse::CHUNK_OVERHEAD);
         let room = STREAM_HEAD_BYTES + event_room + awaiting.window.len();
         let out = self.out.tail(room, &mut hub.spares);
         reply::write_stream_head(out, &hub.date, framing);
-        if let Some(event) = event {
-            sse::write_event(out, framing, &event.name, &event.data);
+        if let Some(fields) = &fields {
+            sse::write_event(out, framing, fields);
         }
         if !directives.close {
             out.extend_from_slice(awaiting.window.bytes());

@@ -27,6 +27,7 @@ use std::time::Duration;
 use crate::callback::{Job, JobId, Reason};
 use crate::config::Limits;
 use crate::http::reply::Date;
+use crate::sse::Format;
 use crate::time::Time;
 
 pub use conn::Scope;
@@ -95,6 +96,8 @@ pub struct Settings {
     pub is_configured: bool,
     /// The heartbeat interval.
     pub heartbeat: Duration,
+    /// How events with a name go out.
+    pub event_format: Format,
     /// The limits of the contract's section 6.
     pub limits: Limits,
 }

@@ -17,7 +17,7 @@ use crate::callback::Reason;
 use crate::sse::{self, Framing};
 use crate::time::Time;
 use crate::tokens;
-use crate::wire::{self, SendCommand, SendError};
+use crate::wire::{self, Event, SendCommand, SendError, Target};
 
 const OK: &str = "{\"status\":\"ok\"}";
 const BUFFERED: &str = "{\"status\":\"buffered\"}";
@@ -60,7 +60,7 @@ enum Put {
 impl<S> Gateway<S> {
     /// Carries out one send and answers it, at once or when its event's write was tried.
     pub(super) fn send(&mut self, publisher: ConnId, body: &[u8], now: Time) {
-        let verdict = match wire::send_command(body) {
+        let verdict = match wire::send_command(body, self.hub.settings.limits.max_channels) {
             Ok(command) => self.obey(&command, now),
             Err(error) => {
                 self.hub.journal.send_refused(error.code(), now);
@@ -92,9 +92,13 @@ impl<S> Gateway<S> {
     }
 
     fn obey(&mut self, command: &SendCommand<'_>, now: Time) -> Verdict {
-        let token = tokens::parse(&command.token);
+        let text = match &command.target {
+            Target::Token { token, .. } => &**token,
+            _ => "",
+        };
+        let token = tokens::parse(text);
         let Some(target) = token.and_then(|token| self.hub.streams.get(token)) else {
-            self.hub.journal.token_unknown(&command.token, now);
+            self.hub.journal.token_unknown(text, now);
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
         let Some((conn, hub)) = self.both(target) else {
@@ -106,9 +110,9 @@ impl<S> Gateway<S> {
                 conn.charge(hub);
                 verdict
             }
-            (State::Streaming(stream), Some((name, data))) => {
+            (State::Streaming(stream), Some(event)) => {
                 let framing = stream.framing;
-                match conn.put(hub, framing, name, data, now) {
+                match conn.put(hub, framing, event, now) {
                     Put::Next(sent) => Verdict::Tried {
                         target,
                         close: command.close,
@@ -176,8 +180,9 @@ impl<S> Gateway<S> {
 
 impl<S> Conn<S> {
     /// Appends an event to an open stream's output.
-    fn put(&mut self, hub: &mut Hub, framing: Framing, name: &str, data: &str, now: Time) -> Put {
-        let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
+    fn put(&mut self, hub: &mut Hub, framing: Framing, event: &Event<'_>, now: Time) -> Put {
+        let fields = hub.settings.event_format.fields(event);
+        let size = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
         if self.out.is_empty() {
             self.stalled_since = now;
         } else if self.out.len() + size > hub.settings.limits.max_unsent {
@@ -185,8 +190,8 @@ impl<S> Conn<S> {
             return Put::Nowhere;
         }
         let out = self.out.tail(size, &mut hub.spares);
-        sse::write_event(out, framing, name, data);
-        let sent = hub.journal.sent(name, data.len());
+        sse::write_event(out, framing, &fields);
+        let sent = hub.journal.sent(&event.name, event.data.len());
         if self.is_blocked {
             Put::Behind(sent)
         } else {
@@ -208,11 +213,12 @@ impl Awaiting {
     /// Keeps an event, or a close, for when the backend has decided.
     fn keep(&mut self, hub: &mut Hub, command: &SendCommand<'_>, now: Time) -> Verdict {
         // Behind a close an event comes to nothing, and 404 would say that the client has gone.
-        if let Some((name, data)) = &command.event
+        if let Some(event) = &command.event
             && !self.is_close_buffered
         {
+            let fields = hub.settings.event_format.fields(event);
             let limits = &hub.settings.limits;
-            let size = sse::event_len(name, data) + sse::CHUNK_OVERHEAD;
+            let size = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
             let is_full = !self.window.is_empty() && self.window.len() + size > limits.max_unsent;
             if is_full || hub.held.outbound + size > limits.max_held {
                 let limit = if is_full { Limit::Window } else { Limit::Held };
@@ -220,7 +226,7 @@ impl Awaiting {
                 return Verdict::Refused(routes::BUFFER_FULL);
             }
             let room = self.window.tail(size, &mut hub.spares);
-            sse::write_event(room, self.what.framing, name, data);
+            sse::write_event(room, self.what.framing, &fields);
             self.window.fit(&mut hub.spares);
         }
         self.is_close_buffered |= command.close;

@@ -111,6 +111,7 @@ mod tests {
 
     fn gateway() -> Gateway<()> {
         let settings = Settings {
+            event_format: Default::default(),
             is_configured: true,
             heartbeat: Duration::from_secs(15),
             limits: Limits::default(),

@@ -119,6 +119,7 @@ impl Server {
         let settings = Settings {
             is_configured: workers.is_some(),
             heartbeat: config.heartbeat,
+            event_format: config.event_format,
             limits: config.limits.clone(),
         };
         Ok(Server {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::config::Limits;
 use ssegateway::gateway::{Broken, ConnId, Effect, Gateway, Scope, Settings};
+use ssegateway::sse::Format;
 use ssegateway::time::Time;
 use ssegateway::wire::{Directives, Event};
 
@@ -59,6 +60,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         is_configured: true,
         heartbeat: Duration::from_secs(15),
+        event_format: Format::Plain,
         limits: Limits::default(),
     }
 }
@@ -358,15 +360,16 @@ pub(crate) fn unfinished(status: u16, error: Option<&str>) -> Outcome {
 
 pub(crate) fn directing(event: Option<(&str, &str)>, close: bool) -> Outcome {
     let event = event.map(|(name, data)| Event {
-        name: name.to_owned(),
-        data: data.to_owned(),
+        name: name.to_owned().into(),
+        data: data.to_owned().into(),
+        ..Event::default()
     });
     Outcome::Answered {
         status: 200,
         directives: Directives {
             event,
             close,
-            problem: None,
+            ..Directives::default()
         },
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::config::Limits;
 use ssegateway::gateway::{Broken, ConnId, Counts, Effect, Gateway, Settings};
+use ssegateway::sse::Format;
 use ssegateway::time::Time;
 use ssegateway::wire::Directives;
 use uuid::Uuid;
@@ -75,6 +76,7 @@ impl<C: Choices> World<C> {
         let settings = Settings {
             is_configured: true,
             heartbeat,
+            event_format: Format::Plain,
             limits: limits.clone(),
         };
         let mut issued = 0_u128;

@@ -20,13 +20,17 @@ impl<C: Choices> World<C> {
             2 => answered(*self.choices.pick(&[204, 302, 304, 401, 403, 500, 999])),
             3..=5 => {
                 let event = self.choices.one_in(2).then(|| self.event());
-                let event = event.map(|(name, data)| Event { name, data });
+                let event = event.map(|(name, data)| Event {
+                    name: name.into(),
+                    data: data.into(),
+                    ..Event::default()
+                });
                 Outcome::Answered {
                     status: 200,
                     directives: Directives {
                         event,
                         close: self.choices.one_in(4),
-                        problem: None,
+                        ..Directives::default()
                     },
                 }
             }

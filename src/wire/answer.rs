@@ -1,0 +1,126 @@
+//! From a callback's 2xx answer to what it directs (contract, section 2, step 6, and section 11).
+
+use std::borrow::Cow;
+
+use super::names::{MOST_NAMES, Names, is_channel};
+use super::raw::{self, Field, RawAnswer, RawEvent, WrongType};
+use super::send::{id, is_event_name, key, retry};
+use super::{Directives, Event};
+
+/// Reads the body of a callback's 2xx answer; `None` stands for a body that passed the size limit.
+///
+/// Never fails: what cannot be used counts as absent and is named in [`Directives::problem`], or in
+/// [`Directives::deaf`] where the stream cannot do without it. An empty body is no problem.
+pub fn directives(body: Option<&[u8]>) -> Directives {
+    let Some(body) = body else {
+        return Directives::unusable("the body is larger than 1 MiB");
+    };
+    if body.is_empty() {
+        return Directives::default();
+    }
+    match raw::object(body) {
+        Some(answer) => lenient(answer),
+        None => Directives::unusable("the body is not a JSON object without repeated fields"),
+    }
+}
+
+impl Directives {
+    /// What an answer directs that could not be read, for this reason: nothing.
+    pub fn unusable(problem: &'static str) -> Directives {
+        Directives {
+            problem: Some(problem),
+            ..Directives::default()
+        }
+    }
+}
+
+fn lenient(raw: RawAnswer<'_>) -> Directives {
+    let mut problem = None;
+    let close = match raw.close {
+        Field::Absent => false,
+        Field::Is(close) => close,
+        _ => {
+            problem = Some("'close' is not true or false");
+            false
+        }
+    };
+    let event = match raw.event {
+        Field::Absent => None,
+        Field::Is(event) => lenient_event(event, &mut problem),
+        _ => {
+            problem = Some("'event' is not an object");
+            None
+        }
+    };
+    let (channels, deaf) = match channels(raw.channels.given()) {
+        Ok(channels) => (channels, None),
+        Err(reason) => (Vec::new(), Some(reason)),
+    };
+    Directives {
+        event,
+        close,
+        channels,
+        deaf,
+        problem,
+    }
+}
+
+fn lenient_event(raw: RawEvent<'_>, problem: &mut Option<&'static str>) -> Option<Event<'static>> {
+    let Field::Is(data) = raw.data else {
+        *problem = Some("'event.data' is not a string");
+        return None;
+    };
+    let name = match raw.name {
+        Field::Absent => Cow::Borrowed(""),
+        Field::Is(name) if is_event_name(&name) => owned(name),
+        Field::Is(_) => {
+            *problem = Some("'event.name' holds CR, LF or NUL");
+            Cow::Borrowed("")
+        }
+        _ => {
+            *problem = Some("'event.name' is not a string");
+            Cow::Borrowed("")
+        }
+    };
+    let id = id(raw.more.id).unwrap_or_else(|_| {
+        *problem = Some("'event.id' is not 1 to 200 bytes from 0x21 to 0x7E, or is 'earliest'");
+        None
+    });
+    let retry = retry(raw.more.retry).unwrap_or_else(|_| {
+        *problem = Some("'event.retry' is not an integer from 0 to 86400000");
+        None
+    });
+    let key = key(raw.more.key).unwrap_or_else(|_| {
+        *problem = Some("'event.key' is not 1 to 200 bytes from 0x21 to 0x7E");
+        None
+    });
+    Some(Event {
+        name,
+        data: owned(data),
+        id: id.map(owned),
+        retry,
+        key: key.map(owned),
+    })
+}
+
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
+
+/// The channels that the stream joins, or why it may not open.
+fn channels(given: Option<Result<Names<'_>, WrongType>>) -> Result<Vec<String>, &'static str> {
+    let Some(names) = given else {
+        return Ok(Vec::new());
+    };
+    let names = names
+        .map_err(|_| "'channels' is not an array of strings")?
+        .at_most(MOST_NAMES)
+        .ok_or("'channels' holds more than 1000 names")?;
+    if !names.iter().all(|name| is_channel(name)) {
+        return Err(
+            "'channels' holds a name that is not 1 to 200 bytes from 0x21 to 0x7E without quote \
+             and backslash",
+        );
+    }
+    Ok(names.into_iter().map(Cow::into_owned).collect())
+}
