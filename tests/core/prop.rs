@@ -146,10 +146,19 @@ fn json_value() -> impl Strategy<Value = String> {
     leaf.prop_recursive(3, 24, 5, |inner| {
         let name = select(vec![
             "token",
+            "tokens",
+            "channel",
+            "channels",
+            "broadcast",
+            "subscribe",
+            "unsubscribe",
             "event",
             "close",
             "data",
             "name",
+            "id",
+            "retry",
+            "key",
             "x",
             "d\\u0061ta",
         ]);
@@ -169,25 +178,46 @@ fn object(fields: Vec<(&str, String)>) -> String {
 /// Mostly right, each field sometimes of any other kind, absent or repeated.
 fn command() -> impl Strategy<Value = String> {
     let text = || prop_oneof![6 => "\"[a-z ]{1,6}\"", 1 => json_value()];
+    let word = || prop_oneof![6 => "\"[!#-~]{1,6}\"", 1 => "\"[!-é]{0,3}\"", 1 => json_value()];
+    let words = || {
+        let list = vec(word(), 0..5).prop_map(|items| format!("[{}]", items.join(",")));
+        prop_oneof![6 => list, 1 => Just("[\"a\",\"a\",\"b\"]".to_owned()), 1 => json_value()]
+    };
+    let delay =
+        prop_oneof![3 => any::<u32>().prop_map(|n| (n / 40).to_string()), 1 => json_value()];
     let inner = vec(
         prop_oneof![
             (Just("data"), text()),
             (Just("data"), text()),
             (Just("name"), text()),
+            (Just("id"), word()),
+            (Just("retry"), delay),
+            (Just("key"), word()),
             (Just("x"), json_value()),
         ],
         0..4,
     );
     let event = prop_oneof![5 => inner.prop_map(object), 1 => json_value()];
-    let close = prop_oneof![3 => Just("true".to_owned()), 1 => json_value()];
+    let flag = || prop_oneof![3 => Just("true".to_owned()), 1 => json_value()];
+    let target = || {
+        prop_oneof![
+            4 => (Just("token"), text()),
+            1 => (Just("tokens"), words()),
+            1 => (Just("channel"), word()),
+            1 => (Just("channels"), words()),
+            1 => (Just("broadcast"), flag()),
+        ]
+    };
     let more = prop_oneof![
-        (Just("event"), event),
-        (Just("close"), close),
-        (Just("x"), json_value()),
-        (Just("token"), text()),
+        4 => (Just("event"), event),
+        4 => (Just("close"), flag()),
+        2 => (Just("subscribe"), words()),
+        2 => (Just("unsubscribe"), words()),
+        2 => (Just("x"), json_value()),
+        1 => target(),
     ];
-    (text(), vec(more, 0..4)).prop_map(|(token, mut fields)| {
-        fields.insert(0, ("token", token));
+    (target(), vec(more, 0..4)).prop_map(|(target, mut fields)| {
+        fields.insert(0, target);
         object(fields)
     })
 }
@@ -220,10 +250,16 @@ proptest! {
     #[test]
     fn events_are_read_as_they_were_meant(
         name in "[^\r\n\0]{0,20}",
-        data in "([a-z:é ]|\r|\n|\r\n|data|event){0,20}",
+        id in "[!-~]{0,20}",
+        retry in any::<u8>(),
+        data in prop_oneof![
+            2 => "([a-z:é ]|\r|\n|\r\n|data|event|retry|id){0,20}",
+            1 => json_value(),
+        ],
     ) {
-        let length = u8::try_from(name.len()).unwrap_or(0);
-        sse::run(&steered(&[length], &[name, data]));
+        let length = |text: &str| u8::try_from(text.len()).unwrap_or(0);
+        let steer = [length(&name), length(&id), retry];
+        sse::run(&steered(&steer, &[name, id, data]));
     }
 
     #[test]

@@ -1,48 +1,39 @@
-//! Send commands read the long way: the whole document first, then the contract's checks in their
-//! order (section 4).
+//! Send commands and connect answers read the long way: the whole document first, then the
+//! contract's checks in their order (sections 2, 4 and 11).
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use ssegateway::wire::{Event, SendCommand, Target};
 
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Command {
-    pub(crate) token: String,
-    pub(crate) event: Option<(String, String)>,
-    pub(crate) close: bool,
-}
+use super::json::Json;
 
-/// A document, repeated fields kept.
-enum Json {
-    Object(Vec<(String, Json)>),
-    Text(String),
-    Flag(bool),
-    Other,
-}
+/// A document's fields, repeated ones kept.
+type Fields = [(String, Json)];
+
+const TARGETS: [&str; 5] = ["token", "tokens", "channel", "channels", "broadcast"];
+const CHANGES: [&str; 2] = ["unsubscribe", "subscribe"];
+const OF_EVENTS: [&str; 5] = ["data", "name", "id", "retry", "key"];
 
 /// The command, or the code that it is refused with.
-pub(crate) fn read(body: &[u8]) -> Result<Command, &'static str> {
-    // The library's own reading of any JSON has to agree that it is some.
-    let is_json = serde_json::from_slice::<serde_json::Value>(body).is_ok();
-    let Some(Json::Object(fields)) = serde_json::from_slice(body).ok().filter(|_| is_json) else {
-        return Err("INVALID_JSON");
-    };
-    let is_repeated = |fields: &[(String, Json)], names: &[&str]| {
-        let count = |name: &str| fields.iter().filter(|field| field.0 == name).count();
-        names.iter().any(|name| count(name) > 1)
-    };
-    let inner = |(name, value): &(String, Json)| match value {
-        Json::Object(fields) if name == "event" => is_repeated(fields, &["name", "data"]),
-        _ => false,
-    };
-    if is_repeated(&fields, &["token", "event", "close"]) || fields.iter().any(inner) {
-        return Err("INVALID_JSON");
+pub(crate) fn read(body: &[u8], most: usize) -> Result<SendCommand<'static>, &'static str> {
+    let known = [&TARGETS[..], &CHANGES, &["event", "close"]].concat();
+    let fields = object(body, &known).ok_or("INVALID_JSON")?;
+    let mut target = read_target(&fields)?;
+    match &mut target {
+        Target::Token {
+            unsubscribe,
+            subscribe,
+            ..
+        } => {
+            *unsubscribe = read_changes(&fields, "unsubscribe", 1000)?;
+            *subscribe = read_changes(&fields, "subscribe", most)?;
+        }
+        Target::Channels(names) if !names.iter().all(|name| is_channel(name)) => {
+            return Err("INVALID_CHANNEL");
+        }
+        _ => {}
     }
-    let token = match find(&fields, "token") {
-        Some(Json::Text(token)) if !token.is_empty() => token.clone(),
-        _ => return Err("INVALID_TOKEN_MISSING"),
-    };
-    let event = match find(&fields, "event") {
+    let mut event = match find(&fields, "event") {
         None => None,
         Some(Json::Object(event)) => Some(read_event(event)?),
         Some(_) => return Err("INVALID_EVENT_TYPE"),
@@ -52,84 +43,217 @@ pub(crate) fn read(body: &[u8]) -> Result<Command, &'static str> {
         Some(Json::Flag(close)) => *close,
         Some(_) => return Err("INVALID_CLOSE_TYPE"),
     };
-    Ok(Command {
-        token,
+    if let (Some(event), Some(Json::Object(fields))) = (&mut event, find(&fields, "event")) {
+        event.id = read_id(fields).map_err(|()| "INVALID_EVENT_ID")?;
+        event.retry = read_retry(fields).map_err(|()| "INVALID_EVENT_RETRY")?;
+        event.key = read_key(fields).map_err(|()| "INVALID_EVENT_KEY")?;
+    }
+    Ok(SendCommand {
+        target,
         event,
         close,
     })
 }
 
-fn read_event(fields: &[(String, Json)]) -> Result<(String, String), &'static str> {
+/// What a connect answer directs.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) event: Option<Event<'static>>,
+    pub(crate) close: bool,
+    pub(crate) channels: Vec<String>,
+    pub(crate) is_deaf: bool,
+    pub(crate) has_problem: bool,
+}
+
+/// Reads the body of a connect answer.
+pub(crate) fn answer(body: &[u8]) -> Answer {
+    let mut answer = Answer::default();
+    if body.is_empty() {
+        return answer;
+    }
+    let Some(fields) = object(body, &["event", "close", "channels"]) else {
+        answer.has_problem = true;
+        return answer;
+    };
+    match find(&fields, "close") {
+        None => {}
+        Some(Json::Flag(close)) => answer.close = *close,
+        Some(_) => answer.has_problem = true,
+    }
+    match find(&fields, "event") {
+        None => {}
+        Some(Json::Object(fields)) => {
+            let mut or_none = |is_wrong: bool| answer.has_problem |= is_wrong;
+            let name = read_name(fields);
+            let (id, retry, key) = (read_id(fields), read_retry(fields), read_key(fields));
+            match find(fields, "data") {
+                Some(Json::Text(data)) => {
+                    or_none(name.is_err() || id.is_err() || retry.is_err() || key.is_err());
+                    answer.event = Some(Event {
+                        name: name.unwrap_or_default().into(),
+                        data: data.clone().into(),
+                        id: id.unwrap_or_default(),
+                        retry: retry.unwrap_or_default(),
+                        key: key.unwrap_or_default(),
+                    });
+                }
+                _ => or_none(true),
+            }
+        }
+        Some(_) => answer.has_problem = true,
+    }
+    if let Some(value) = given(&fields, "channels") {
+        match names(value) {
+            Some(names) if names.len() <= 1000 && names.iter().all(|name| is_channel(name)) => {
+                answer.channels = names;
+            }
+            _ => answer.is_deaf = true,
+        }
+    }
+    answer
+}
+
+/// The fields of a document that is an object and repeats none of the `known` ones.
+fn object(body: &[u8], known: &[&str]) -> Option<Vec<(String, Json)>> {
+    // The library's own reading of any JSON has to agree that it is some.
+    serde_json::from_slice::<serde_json::Value>(body).ok()?;
+    let Json::Object(fields) = serde_json::from_slice(body).ok()? else {
+        return None;
+    };
+    let is_repeated = |fields: &Fields, names: &[&str]| {
+        let count = |name: &str| fields.iter().filter(|field| field.0 == name).count();
+        names.iter().any(|name| count(name) > 1)
+    };
+    let inner = |(name, value): &(String, Json)| match value {
+        Json::Object(fields) if name == "event" => is_repeated(fields, &OF_EVENTS),
+        _ => false,
+    };
+    (!is_repeated(&fields, known) && !fields.iter().any(inner)).then_some(fields)
+}
+
+fn read_target(fields: &Fields) -> Result<Target<'static>, &'static str> {
+    let is_given = |name: &&str| given(fields, name).is_some();
+    let targets: Vec<_> = TARGETS.into_iter().filter(is_given).collect();
+    let has_changes = CHANGES.iter().any(is_given);
+    if targets.len() > 1 || has_changes && targets != ["token"] {
+        return Err("INVALID_TARGET");
+    }
+    let Some(name) = targets.first() else {
+        return Err("INVALID_TOKEN_MISSING");
+    };
+    let value = find(fields, name).expect("the one given");
+    match (*name, value, names(value)) {
+        ("token", Json::Text(token), _) if !token.is_empty() => Ok(Target::Token {
+            token: token.clone().into(),
+            unsubscribe: Vec::new(),
+            subscribe: Vec::new(),
+        }),
+        ("token", _, _) => Err("INVALID_TOKEN_MISSING"),
+        ("tokens", _, Some(names)) if names.len() <= 1000 => Ok(Target::Tokens(cows(names))),
+        ("channel", Json::Text(name), _) => Ok(Target::Channels(cows(vec![name.clone()]))),
+        ("channels", _, Some(names)) if names.len() <= 64 => Ok(Target::Channels(cows(names))),
+        ("broadcast", Json::Flag(true), _) => Ok(Target::Broadcast),
+        _ => Err("INVALID_TARGET"),
+    }
+}
+
+fn read_changes(
+    fields: &Fields,
+    name: &str,
+    most: usize,
+) -> Result<Vec<Cow<'static, str>>, &'static str> {
+    let Some(value) = given(fields, name) else {
+        return Ok(Vec::new());
+    };
+    match names(value) {
+        Some(names) if names.len() <= most && names.iter().all(|name| is_channel(name)) => {
+            Ok(cows(names))
+        }
+        _ => Err("INVALID_CHANNEL"),
+    }
+}
+
+/// Each of the strings once, when they are all strings.
+fn names(value: &Json) -> Option<Vec<String>> {
+    let Json::List(items) = value else {
+        return None;
+    };
+    let mut names = Vec::new();
+    for item in items {
+        match item {
+            Json::Text(name) if names.contains(name) => {}
+            Json::Text(name) => names.push(name.clone()),
+            _ => return None,
+        }
+    }
+    Some(names)
+}
+
+fn cows(names: Vec<String>) -> Vec<Cow<'static, str>> {
+    names.into_iter().map(Cow::Owned).collect()
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=200).contains(&text.len()) && text.chars().all(|c| ('!'..='~').contains(&c))
+}
+
+fn is_channel(name: &str) -> bool {
+    is_word(name) && !name.contains(['"', '\\'])
+}
+
+/// Name and data of an event.
+fn read_event(fields: &Fields) -> Result<Event<'static>, &'static str> {
     let Some(Json::Text(data)) = find(fields, "data") else {
         return Err("INVALID_EVENT_DATA_MISSING");
     };
-    let name = match find(fields, "name") {
-        None => String::new(),
-        Some(Json::Text(name)) if name.contains(['\r', '\n', '\0']) => {
-            return Err("INVALID_EVENT_NAME");
-        }
-        Some(Json::Text(name)) => name.clone(),
-        Some(_) => return Err("INVALID_EVENT_NAME_TYPE"),
-    };
-    Ok((name, data.clone()))
+    Ok(Event {
+        name: read_name(fields)?.into(),
+        data: data.clone().into(),
+        ..Event::default()
+    })
 }
 
-fn find<'a>(fields: &'a [(String, Json)], name: &str) -> Option<&'a Json> {
+fn read_name(fields: &Fields) -> Result<String, &'static str> {
+    match find(fields, "name") {
+        None => Ok(String::new()),
+        Some(Json::Text(name)) if name.contains(['\r', '\n', '\0']) => Err("INVALID_EVENT_NAME"),
+        Some(Json::Text(name)) => Ok(name.clone()),
+        Some(_) => Err("INVALID_EVENT_NAME_TYPE"),
+    }
+}
+
+fn read_id(fields: &Fields) -> Result<Option<Cow<'static, str>>, ()> {
+    match find(fields, "id") {
+        None => Ok(None),
+        Some(Json::Text(id)) if is_word(id) && id != "earliest" => Ok(Some(id.clone().into())),
+        Some(_) => Err(()),
+    }
+}
+
+fn read_retry(fields: &Fields) -> Result<Option<u32>, ()> {
+    match find(fields, "retry") {
+        None => Ok(None),
+        Some(Json::Integer(retry)) if *retry <= 86_400_000 => Ok(Some(*retry as u32)),
+        Some(_) => Err(()),
+    }
+}
+
+fn read_key(fields: &Fields) -> Result<Option<Cow<'static, str>>, ()> {
+    match find(fields, "key") {
+        None => Ok(None),
+        Some(Json::Text(key)) if is_word(key) => Ok(Some(key.clone().into())),
+        Some(_) => Err(()),
+    }
+}
+
+fn find<'a>(fields: &'a Fields, name: &str) -> Option<&'a Json> {
     fields
         .iter()
         .find(|field| field.0 == name)
         .map(|field| &field.1)
 }
 
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
-        deserializer.deserialize_any(AnyJson)
-    }
-}
-
-struct AnyJson;
-
-impl<'de> Visitor<'de> for AnyJson {
-    type Value = Json;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let mut fields = Vec::new();
-        while let Some(field) = map.next_entry()? {
-            fields.push(field);
-        }
-        Ok(Json::Object(fields))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
-        while seq.next_element::<Json>()?.is_some() {}
-        Ok(Json::Other)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
-        Ok(Json::Text(text.to_owned()))
-    }
-
-    fn visit_bool<E>(self, flag: bool) -> Result<Json, E> {
-        Ok(Json::Flag(flag))
-    }
-
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
+/// The same, where null is no value.
+fn given<'a>(fields: &'a Fields, name: &str) -> Option<&'a Json> {
+    find(fields, name).filter(|value| !matches!(value, Json::Null))
 }

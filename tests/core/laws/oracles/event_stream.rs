@@ -9,12 +9,16 @@ pub(crate) struct Dispatched {
     pub(crate) data: String,
     /// The last event id as it stands then.
     pub(crate) id: String,
+    /// How long to wait before coming again, in milliseconds, as it stands then; `None` for the
+    /// browser's own choice.
+    pub(crate) retry: Option<u64>,
 }
 
 /// Reads a stream from its first byte; what follows the last empty line is no event.
 pub(crate) fn read(stream: &str) -> Vec<Dispatched> {
     let mut events = Vec::new();
     let (mut name, mut data, mut id) = (String::new(), String::new(), String::new());
+    let mut retry = None;
     for line in lines(stream.strip_prefix('\u{feff}').unwrap_or(stream)) {
         if line.is_empty() {
             if !data.is_empty() {
@@ -22,7 +26,12 @@ pub(crate) fn read(stream: &str) -> Vec<Dispatched> {
                 data.pop();
                 let (name, data) = (name.clone(), data.clone());
                 let id = id.clone();
-                events.push(Dispatched { name, data, id });
+                events.push(Dispatched {
+                    name,
+                    data,
+                    id,
+                    retry,
+                });
             }
             name.clear();
             data.clear();
@@ -41,6 +50,9 @@ pub(crate) fn read(stream: &str) -> Vec<Dispatched> {
                 data.push('\n');
             }
             "id" if !value.contains('\0') => id = value.to_owned(),
+            "retry" if value.bytes().all(|b| b.is_ascii_digit()) => {
+                retry = value.parse().ok().or(retry);
+            }
             _ => {}
         }
     }

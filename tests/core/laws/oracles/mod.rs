@@ -3,3 +3,4 @@
 pub(crate) mod chunked;
 pub(crate) mod command;
 pub(crate) mod event_stream;
+mod json;

@@ -258,7 +258,7 @@ fn dispatched(name: &str, data: &str) -> Dispatched {
     Dispatched {
         name: name.to_owned(),
         data: event_stream::as_read(data),
-        id: String::new(),
+        ..Dispatched::default()
     }
 }
 
