@@ -1,6 +1,6 @@
 //! Sockets: listening, options, and what an `io::Error` means. The core never sees any of it.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::config::Limits;
-use crate::gateway::Broken;
+use crate::gateway::{Broken, MOST_PIECES};
 
 /// Connections that the kernel completes before they are accepted; it cuts the number to
 /// `net.core.somaxconn`.
@@ -177,6 +177,26 @@ pub fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Transfer {
 pub fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Transfer {
     loop {
         match stream.write(bytes) {
+            Ok(n) => return Transfer::Bytes(n),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return failed(&error, Broken::WriteFailed),
+        }
+    }
+}
+
+/// The same for what stands in several places, [`MOST_PIECES`] of them at most.
+pub fn write_pieces<'a>(
+    stream: &mut TcpStream,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> Transfer {
+    let mut slices = [IoSlice::new(&[]); MOST_PIECES];
+    let mut count = 0;
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        *slice = IoSlice::new(piece);
+        count += 1;
+    }
+    loop {
+        match stream.write_vectored(&slices[..count]) {
             Ok(n) => return Transfer::Bytes(n),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return failed(&error, Broken::WriteFailed),

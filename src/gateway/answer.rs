@@ -51,12 +51,4 @@ impl<S> Conn<S> {
             _ => State::reading(now),
         };
     }
-
-    /// Appends bytes to the output.
-    pub(super) fn push(&mut self, hub: &mut Hub, bytes: &[u8], now: Time) {
-        if self.out.is_empty() {
-            self.stalled_since = now;
-        }
-        self.out.push(bytes, &mut hub.spares);
-    }
 }

@@ -3,6 +3,8 @@
 use uuid::Uuid;
 
 use super::ConnId;
+use super::backlog::Backlog;
+use super::channels::Joined;
 use super::eviction::Held;
 use crate::buf::ByteQueue;
 use crate::callback::JobId;
@@ -38,9 +40,17 @@ pub(super) struct Conn<S> {
     pub(super) input: ByteQueue,
     /// What is not yet in the kernel's hands.
     pub(super) out: ByteQueue,
+    /// What goes out behind that, or waits for the backend's word; never empty.
+    pub(super) backlog: Option<Box<Backlog>>,
+    /// The number of the last fan-out that is not to come to it any more.
+    pub(super) seen: u64,
+    /// The channels that the stream is in.
+    pub(super) joined: Joined,
+    /// How the bytes of its stream are framed.
+    pub(super) framing: Framing,
     /// How the request under way wants to be answered.
     pub(super) asked: Asked,
-    /// Since when `out` has made no progress; meaningless while it is empty.
+    /// Since when the output has made no progress; meaningless while there is none.
     pub(super) stalled_since: Time,
     /// When its timer fires; none later than the deadline.
     pub(super) armed: Tick,
@@ -118,6 +128,10 @@ pub(super) enum State {
     /// Legal input: bytes (kept), eof. Next: Reading, Finishing. Lasts no longer than the effects
     /// of one verb; no deadline.
     Sending,
+    /// A command for many, whole, waits for its place among those that are pending. Legal input:
+    /// bytes (kept), eof. Next: Reading, Finishing. Lasts until one of those has come to everybody;
+    /// no deadline.
+    Queueing(ByteQueue),
     /// The backend is being asked. Legal input: bytes (kept), eof, sends, the callback's result.
     /// Next: Streaming, Reading, Finishing, Closed. Deadline: the callback's.
     AwaitingCallback(Box<Awaiting>),
@@ -190,8 +204,6 @@ pub(super) struct Awaiting {
     pub(super) what: StreamRequest,
     /// When the client gets its 504.
     pub(super) expires: Time,
-    /// Events that came meanwhile, encoded, in their order.
-    pub(super) window: ByteQueue,
     /// A close came behind them: nothing more is taken.
     pub(super) is_close_buffered: bool,
 }
@@ -201,7 +213,6 @@ pub(super) struct Awaiting {
 pub(super) struct Stream {
     pub(super) token: Uuid,
     pub(super) request: Request,
-    pub(super) framing: Framing,
     pub(super) next_heartbeat: Time,
     /// Bytes that the client sent although nothing is legal here.
     pub(super) discarded: u32,
@@ -216,6 +227,10 @@ impl<S> Conn<S> {
             state: State::reading(now),
             input: ByteQueue::default(),
             out: ByteQueue::default(),
+            backlog: None,
+            seen: 0,
+            joined: Joined::default(),
+            framing: Framing::Chunked,
             asked: Asked::default(),
             stalled_since: now,
             armed: Tick::NEVER,
@@ -261,9 +276,11 @@ impl<S> Conn<S> {
             State::AwaitingCallback(awaiting) => awaiting.expires,
             State::Streaming(stream) => stream.next_heartbeat,
             State::Lingering { until, .. } => *until,
-            State::Sending | State::Finishing { .. } | State::Closed => Time::NEVER,
+            State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {
+                Time::NEVER
+            }
         };
-        if self.out.is_empty() || self.is_closed() {
+        if self.is_written() || self.is_closed() {
             of_state
         } else {
             of_state.min(self.stalled_since + limits.stall_timeout)
@@ -278,6 +295,7 @@ impl<S> Conn<S> {
         } else {
             0
         };
+        let backlog = self.backlog.as_ref().map_or(0, |it| it.memory());
         let mut held = Held {
             outbound: 0,
             inbound: self.input.memory(),
@@ -286,11 +304,12 @@ impl<S> Conn<S> {
             State::Streaming(_)
             | State::Finishing {
                 is_stream: true, ..
-            } => held.outbound += unsent,
-            State::AwaitingCallback(awaiting) => {
-                held.outbound += awaiting.window.memory();
+            } => held.outbound += unsent + if self.is_blocked { backlog } else { 0 },
+            State::AwaitingCallback(_) => {
+                held.outbound += backlog;
                 held.inbound += unsent;
             }
+            State::Queueing(command) => held.inbound += unsent + command.memory(),
             State::ReadingBody(body) => {
                 held.inbound += unsent + body.content.memory() + body.kept;
             }
@@ -333,6 +352,26 @@ impl State {
                 *self = other;
                 None
             }
+        }
+    }
+
+    /// The command that waits for its place, if there is one; requests are awaited again.
+    pub(super) fn take_queueing(&mut self, now: Time) -> Option<ByteQueue> {
+        match std::mem::replace(self, State::reading(now)) {
+            State::Queueing(command) => Some(command),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// The token of a stream, open or not yet.
+    pub(super) fn token(&self) -> Option<Uuid> {
+        match self {
+            State::AwaitingCallback(awaiting) => Some(awaiting.token),
+            State::Streaming(stream) => Some(stream.token),
+            _ => None,
         }
     }
 

@@ -39,7 +39,7 @@ impl<S> Gateway<S> {
 impl<S> Conn<S> {
     fn deadline_met(&mut self, hub: &mut Hub, now: Time) {
         let stall = hub.settings.limits.stall_timeout;
-        if !self.out.is_empty() && self.stalled_since + stall <= now {
+        if !self.is_written() && self.stalled_since + stall <= now {
             return match self.state {
                 State::Streaming(_) => self.drop_stream(hub, Limit::Stall, now),
                 State::AwaitingCallback(_) => self.drop_callback(hub, Limit::Stall, now),
@@ -57,7 +57,7 @@ impl<S> Conn<S> {
             State::AwaitingCallback(_) => self.callback_timed_out(hub, now),
             State::Streaming(_) => self.beat(hub, now),
             State::Lingering { .. } => self.close(hub),
-            State::Sending | State::Finishing { .. } | State::Closed => {}
+            State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {}
         }
     }
 

@@ -124,7 +124,7 @@ impl<S> Gateway<S> {
             let behind = &mut self.hub.eviction.behind;
             behind.tidy(&self.conns, Conn::is_behind);
         }
-        while self.hub.held.outbound > self.hub.settings.limits.max_held {
+        while self.hub.outbound() > self.hub.settings.limits.max_held {
             let Some(id) = self.drop_furthest_behind(now) else {
                 return;
             };
@@ -143,7 +143,7 @@ impl<S> Gateway<S> {
             if !conn.is_behind(rank) {
                 continue;
             }
-            let bytes = conn.charged.outbound as u64;
+            let bytes = conn.behind() as u64;
             if bytes == rank {
                 conn.drop_behind(hub, now);
                 return Some(id);
@@ -274,7 +274,7 @@ impl<S> Conn<S> {
 
     /// Notes a bound of what a stream has unsent, unless there is one already.
     fn note_behind(&mut self, hub: &mut Hub) -> bool {
-        let bytes = self.charged.outbound as u64;
+        let bytes = self.behind() as u64;
         let class = u64::BITS - bytes.leading_zeros();
         let is_new = class > u32::from(self.behind_class);
         if is_new {
@@ -288,7 +288,7 @@ impl<S> Conn<S> {
     fn turn_away(&mut self, hub: &mut Hub, now: Time) {
         let is_read = self.out.is_empty() || !self.is_blocked;
         match self.state {
-            State::Reading { .. } | State::ReadingBody(_) if is_read => {
+            State::Reading { .. } | State::ReadingBody(_) | State::Queueing(_) if is_read => {
                 hub.journal.limit(Limit::Inbound, None, now);
                 self.answer(hub, &routes::OVERLOADED, now);
                 self.drop_input(hub);
@@ -319,6 +319,13 @@ impl<S> Conn<S> {
         }
     }
 
+    /// Bytes that wait for a stream's client, be they its own or shared; those of its own count as
+    /// the memory that they need.
+    fn behind(&self) -> usize {
+        let shared = self.backlog.as_ref().map_or(0, |backlog| backlog.unsent());
+        self.charged.outbound + shared
+    }
+
     fn is_lingering(&self) -> bool {
         matches!(self.state, State::Lingering { .. })
     }
@@ -335,7 +342,7 @@ impl<S> Conn<S> {
             State::Finishing { is_stream, .. } => is_stream,
             _ => false,
         };
-        is_stream && (rank == self.charged.outbound as u64 || rank == 1 << self.behind_class)
+        is_stream && (rank == self.behind() as u64 || rank == 1 << self.behind_class)
     }
 
     /// The rank among those who idle, if it may be closed for a newcomer of this scope.

@@ -5,8 +5,12 @@ use std::fmt;
 
 use uuid::Uuid;
 
+use super::backlog::Backlogs;
 use super::calls::Calls;
+use super::channels::Channels;
 use super::eviction::{Eviction, Held};
+use super::fanout::FanOuts;
+use super::frame::Shared;
 use super::head_fields::HeadFields;
 use super::journal::Journal;
 use super::send::PendingSend;
@@ -43,11 +47,16 @@ pub(super) struct Hub {
     pub(super) calls: Calls,
     /// At most one: the effects of a send are carried out before the next request is served.
     pub(super) pending_send: Option<PendingSend>,
-    /// Bytes held for all connections.
+    /// Bytes held for all connections, each its own.
     pub(super) held: Held,
+    /// Bytes held for several of them.
+    pub(super) shared: Shared,
+    pub(super) channels: Channels,
+    pub(super) fan_outs: FanOuts,
     pub(super) eviction: Eviction,
     pub(super) fields: HeadFields,
     pub(super) spares: Spares,
+    pub(super) backlogs: Backlogs,
 }
 
 impl Hub {
@@ -65,11 +74,20 @@ impl Hub {
             calls: Calls::default(),
             pending_send: None,
             held: Held::default(),
+            shared: Shared::default(),
+            channels: Channels::default(),
+            fan_outs: FanOuts::default(),
             eviction: Eviction::default(),
             fields: HeadFields::new(settings.limits.max_kept_headers),
             spares: Spares::default(),
+            backlogs: Backlogs::default(),
             settings,
         }
+    }
+
+    /// Bytes of memory that are held towards clients.
+    pub(super) fn outbound(&self) -> usize {
+        self.held.outbound + self.shared.memory()
     }
 
     pub(super) fn effect(&mut self, effect: Effect) {

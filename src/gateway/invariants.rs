@@ -1,10 +1,12 @@
 //! What is true between verbs; checked in debug builds and by the tests.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use super::Gateway;
 use super::conn::{Conn, Scope, State};
 use super::eviction::Held;
+use crate::sse::Framing;
 use crate::time::Time;
 use crate::wheel::Tick;
 
@@ -13,6 +15,7 @@ impl<S> Gateway<S> {
     pub fn check_invariants(&self) {
         self.check_index();
         self.check_sums();
+        self.check_channels();
         for conn in self.conns.iter() {
             self.check_conn(conn);
         }
@@ -25,7 +28,7 @@ impl<S> Gateway<S> {
             "nobody serves what is ready"
         );
         if conn.is_closed() {
-            assert!(conn.input.is_empty() && conn.out.is_empty());
+            assert!(conn.input.is_empty() && conn.out.is_empty() && conn.backlog.is_none());
             let is_dead = self.hub.dead.contains(&conn.id);
             assert!(is_dead, "a closed connection that stays");
         } else if deadline < Time::NEVER {
@@ -38,7 +41,10 @@ impl<S> Gateway<S> {
             let pending = self.hub.pending_send.as_ref();
             let is_tried = matches!(conn.state, State::Sending)
                 && pending.is_some_and(|send| send.publisher == conn.id);
-            assert!(is_tried, "no deadline in {:?}", conn.state);
+            let is_queued = matches!(conn.state, State::Queueing(_))
+                && self.hub.fan_outs.waiting.contains(&conn.id)
+                && self.hub.fan_outs.is_full();
+            assert!(is_tried || is_queued, "no deadline in {:?}", conn.state);
         }
     }
 
@@ -61,6 +67,19 @@ impl<S> Gateway<S> {
         );
     }
 
+    /// Members and memberships name each other, and only streams have any.
+    fn check_channels(&self) {
+        let mut memberships = 0;
+        for conn in self.conns.iter() {
+            let of = |channel| self.hub.channels.holds(channel, conn.id.index());
+            let joined: Vec<_> = self.hub.channels.of(&conn.joined).collect();
+            assert!(joined.iter().all(|channel| of(*channel)), "not a member");
+            assert!(joined.is_empty() || conn.state.token().is_some());
+            memberships += joined.len();
+        }
+        assert_eq!(self.hub.channels.memberships(), memberships);
+    }
+
     fn check_sums(&self) {
         let mut held = Held::default();
         for conn in self.conns.iter() {
@@ -69,6 +88,22 @@ impl<S> Gateway<S> {
             held.inbound += conn.charged.inbound;
         }
         assert_eq!(self.hub.held, held, "held bytes are miscounted");
+        let mut frames = HashSet::new();
+        let mut shared = 0;
+        for backlog in self.conns.iter().filter_map(|conn| conn.backlog.as_ref()) {
+            let waiting: usize = backlog.pieces(Framing::Chunked).map(<[u8]>::len).sum();
+            assert!(waiting >= backlog.unsent() && backlog.unsent() > 0);
+            for frame in backlog.frames() {
+                if frames.insert(Rc::as_ptr(frame)) {
+                    shared += frame.memory();
+                }
+            }
+        }
+        assert_eq!(
+            self.hub.shared.memory(),
+            shared,
+            "shared bytes are miscounted"
+        );
         let is_awaiting = |state: &State| matches!(state, State::AwaitingCallback(_));
         let mut awaiting = 0;
         let mut internal = 0;

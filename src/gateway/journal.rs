@@ -261,6 +261,12 @@ impl Journal {
         }
     }
 
+    /// A 2xx that cannot open a stream.
+    pub(super) fn answer_unusable(&self, token: Uuid, why: &str) {
+        let why = Value::new(why.as_bytes());
+        error!("connect callback answer cannot be used token={token} error={why}");
+    }
+
     /// The client gets its 504.
     pub(super) fn callback_timed_out(&self, token: Uuid) {
         error!("connect callback failed token={token} error=timeout");
@@ -388,6 +394,20 @@ impl Journal {
             event.length,
             Value::new(&request.url())
         );
+    }
+
+    /// An event, or a close, is on its way to many.
+    pub(super) fn fanned_out(
+        &self,
+        channels: impl FnOnce() -> String,
+        receivers: usize,
+        length: usize,
+    ) {
+        if log_enabled!(log::Level::Debug) {
+            let channels = channels();
+            let channels = Value::new(channels.as_bytes());
+            debug!("event sent channel={channels} receivers={receivers} length={length}");
+        }
     }
 
     pub(super) fn buffered(&self, token: Uuid) {

@@ -7,18 +7,20 @@
 //! answer in its stead, and because a client that is turned away although the answer's head said
 //! 2xx ([`Conn::decide`]) is paid for at once.
 
+use uuid::Uuid;
+
 use super::calls::Orphan;
 use super::conn::{Awaiting, Conn, State, Stream, StreamRequest};
+use super::frame::Frame;
 use super::hub::Hub;
 use super::journal::Limit;
 use super::routes::{self, Answer};
 use super::{Effect, Gateway};
-use crate::buf::ByteQueue;
 use crate::callback::{Action, CallbackResult, JobId, Outcome, Reason};
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
 use crate::sse;
 use crate::time::Time;
-use crate::wire::Directives;
+use crate::wire::{Directives, Event};
 
 impl<S> Gateway<S> {
     /// A callback ended.
@@ -31,6 +33,10 @@ impl<S> Gateway<S> {
 
     fn connect_ended(&mut self, result: CallbackResult, now: Time) {
         let CallbackResult { id: job, token, .. } = result;
+        let id = self.hub.streams.get(token);
+        if let Some((conn, hub)) = id.and_then(|id| self.both(id)) {
+            conn.catch_up(hub, now);
+        }
         let orphan = self.hub.calls.orphan_ended(job);
         let id = self.hub.streams.get(token);
         if let Some((conn, hub)) = id.and_then(|id| self.both(id))
@@ -76,10 +82,8 @@ impl Hub {
     }
 
     /// Lets go of a callback that is out: if it is not begun it never will be, and if it is, its
-    /// answer meets an orphan. The token is forgotten.
-    fn orphan(&mut self, mut awaiting: Awaiting, reason: Reason, is_timed_out: bool) {
-        awaiting.window.clear(&mut self.spares);
-        self.streams.remove(awaiting.token);
+    /// answer meets an orphan.
+    fn orphan(&mut self, awaiting: Awaiting, reason: Reason, is_timed_out: bool) {
         let orphan = Orphan {
             reason,
             request: awaiting.what.request,
@@ -122,12 +126,13 @@ impl<S> Conn<S> {
         hub.journal.connected(token, &what.request);
         hub.streams.insert(token, self.id);
         let job = hub.ask(expires, token, what.request.clone());
+        self.framing = what.framing;
+        self.seen = hub.fan_outs.last();
         self.state = State::AwaitingCallback(Box::new(Awaiting {
             token,
             job,
             what,
             expires,
-            window: ByteQueue::default(),
             is_close_buffered: false,
         }));
     }
@@ -139,13 +144,19 @@ impl<S> Conn<S> {
         matches!(&self.state, State::AwaitingCallback(awaiting) if awaiting.job == job)
     }
 
-    fn decide(&mut self, hub: &mut Hub, mut awaiting: Awaiting, outcome: Outcome, now: Time) {
+    fn decide(&mut self, hub: &mut Hub, awaiting: Awaiting, outcome: Outcome, now: Time) {
         let is_accepted = outcome.is_accepted();
         let answer = match outcome {
             Outcome::Answered {
                 status: 200..=299,
                 directives,
-            } => return self.open(hub, awaiting, directives, now),
+            } => match self.deafness(hub, &directives) {
+                None => return self.open(hub, awaiting, directives, now),
+                Some(why) => {
+                    hub.journal.answer_unusable(awaiting.token, why);
+                    routes::BACKEND_ERROR
+                }
+            },
             Outcome::Answered { status, .. } => routes::rejection(status),
             Outcome::TimedOut | Outcome::NeverSent | Outcome::Unfinished { error: None, .. } => {
                 routes::GATEWAY_TIMEOUT
@@ -156,8 +167,8 @@ impl<S> Conn<S> {
                 routes::OVERLOADED
             }
         };
-        hub.streams.remove(awaiting.token);
-        awaiting.window.clear(&mut hub.spares);
+        self.forget(hub, awaiting.token);
+        self.forget_backlog(hub);
         self.reject(hub, &answer, now);
         if is_accepted {
             hub.tell_gone(awaiting.token, Reason::Error, awaiting.what.request);
@@ -166,40 +177,35 @@ impl<S> Conn<S> {
 
     /// The one way into a stream: head, the answer's event, then what was buffered, until a close
     /// (contract, section 2, step 7).
-    fn open(&mut self, hub: &mut Hub, mut awaiting: Awaiting, directives: Directives, now: Time) {
-        let framing = awaiting.what.framing;
+    fn open(&mut self, hub: &mut Hub, awaiting: Awaiting, directives: Directives, now: Time) {
         let discarded = u32::try_from(self.input.len()).unwrap_or(u32::MAX);
         self.input.clear(&mut hub.spares);
         if self.out.is_empty() {
             self.stalled_since = now;
         }
-        let event = directives.event.as_ref();
-        let fields = event.map(|event| hub.settings.event_format.fields(event));
-        let event_room = fields
-            .as_ref()
-            .map_or(0, |fields| sse::event_len(fields) + sse::CHUNK_OVERHEAD);
-        let room = STREAM_HEAD_BYTES + event_room + awaiting.window.len();
-        let out = self.out.tail(room, &mut hub.spares);
-        reply::write_stream_head(out, &hub.date, framing);
-        if let Some(fields) = &fields {
-            sse::write_event(out, framing, fields);
+        if directives.close {
+            self.forget_backlog(hub);
         }
-        if !directives.close {
-            out.extend_from_slice(awaiting.window.bytes());
+        let out = self.out.tail(STREAM_HEAD_BYTES, &mut hub.spares);
+        reply::write_stream_head(out, &hub.date, self.framing);
+        if let Some(event) = &directives.event {
+            self.put_first(hub, event);
         }
-        awaiting.window.clear(&mut hub.spares);
         let heartbeat = hub.settings.heartbeat;
         let (token, request) = (awaiting.token, awaiting.what.request);
         hub.journal.opened(token, &request, heartbeat);
-        if let Some(event) = event
+        if let Some(event) = &directives.event
             && let Some(sent) = hub.journal.sent(&event.name, event.data.len())
         {
             hub.journal.event_sent(token, &sent, &request);
         }
+        for channel in &directives.channels {
+            hub.channels
+                .join(&mut self.joined, self.id.index(), channel);
+        }
         self.state = State::Streaming(Stream {
             token,
             request,
-            framing,
             next_heartbeat: now + heartbeat,
             discarded,
         });
@@ -208,19 +214,59 @@ impl<S> Conn<S> {
         }
     }
 
+    /// The answer's own event: in front of what was buffered, unless that brings what takes it out.
+    fn put_first(&mut self, hub: &mut Hub, event: &Event<'_>) {
+        let fields = hub.settings.event_format.fields(event);
+        let Some(key) = &event.key else {
+            let room = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
+            let out = self.out.tail(room, &mut hub.spares);
+            return sse::write_event(out, self.framing, &fields);
+        };
+        let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
+        let event = Frame::event(&fields, Some(key));
+        backlog.push_front(event, self.framing, &mut hub.shared);
+    }
+
+    /// Why a stream that the backend has accepted may not open: it would be deaf (contract,
+    /// section 11).
+    fn deafness(&self, hub: &Hub, directives: &Directives) -> Option<&'static str> {
+        let channels = &hub.channels;
+        let is_new = |name: &&String| {
+            let channel = channels.find(name);
+            channel.is_none_or(|it| !channels.of(&self.joined).any(|joined| joined == it))
+        };
+        let new = directives.channels.iter().filter(is_new).count();
+        let all = channels.of(&self.joined).count() + new;
+        let too_many = (all > hub.settings.limits.max_channels)
+            .then_some("'channels' names more channels than MAX_CHANNELS");
+        directives.deaf.or(too_many)
+    }
+
     /// The stream does not open; the connection goes on with what was kept meanwhile.
     fn reject(&mut self, hub: &mut Hub, answer: &Answer, now: Time) {
         self.answer(hub, answer, now);
         self.await_serving(hub, now);
     }
 
+    /// Nobody finds the stream any more.
+    fn forget(&mut self, hub: &mut Hub, token: Uuid) {
+        hub.streams.remove(token);
+        hub.channels.leave_all(&mut self.joined);
+    }
+
     // ---- before the callback's result ----
+
+    fn abandon(&mut self, hub: &mut Hub, awaiting: Awaiting, reason: Reason, is_timed_out: bool) {
+        self.forget(hub, awaiting.token);
+        self.forget_backlog(hub);
+        hub.orphan(awaiting, reason, is_timed_out);
+    }
 
     /// The client's five seconds are over. A 2xx that still comes is paid with `error`.
     pub(super) fn callback_timed_out(&mut self, hub: &mut Hub, now: Time) {
         if let Some(awaiting) = self.state.take_awaiting() {
             hub.journal.callback_timed_out(awaiting.token);
-            hub.orphan(awaiting, Reason::Error, true);
+            self.abandon(hub, awaiting, Reason::Error, true);
             self.reject(hub, &routes::GATEWAY_TIMEOUT, now);
         }
     }
@@ -228,7 +274,7 @@ impl<S> Conn<S> {
     /// The client is answered without the backend's word.
     pub(super) fn turn_back(&mut self, hub: &mut Hub, reason: Reason, answer: &Answer, now: Time) {
         if let Some(awaiting) = self.state.take_awaiting() {
-            hub.orphan(awaiting, reason, false);
+            self.abandon(hub, awaiting, reason, false);
             self.reject(hub, answer, now);
         }
     }
@@ -238,7 +284,7 @@ impl<S> Conn<S> {
         if let Some(awaiting) = self.state.take_awaiting() {
             let (token, request) = (awaiting.token, &awaiting.what.request);
             hub.journal.left_callback(token, request, reason);
-            hub.orphan(awaiting, reason, false);
+            self.abandon(hub, awaiting, reason, false);
             self.close(hub);
         }
     }
@@ -250,7 +296,7 @@ impl<S> Conn<S> {
             let (reason, limit) = (Reason::Error, Some(limit));
             hub.journal.ended(token, request, reason, limit, now);
             hub.effect(Effect::Abort(self.id));
-            hub.orphan(awaiting, reason, false);
+            self.abandon(hub, awaiting, reason, false);
             self.close(hub);
         }
     }
@@ -264,9 +310,8 @@ impl<S> Conn<S> {
             while stream.next_heartbeat <= now {
                 stream.next_heartbeat = stream.next_heartbeat + hub.settings.heartbeat;
             }
-            let framing = stream.framing;
-            if self.out.is_empty() {
-                self.push(hub, sse::heartbeat(framing), now);
+            if self.is_written() {
+                self.push(hub, sse::heartbeat(self.framing), now);
             }
         }
     }
@@ -290,11 +335,11 @@ impl<S> Conn<S> {
             return;
         };
         let (token, request) = (stream.token, stream.request);
-        hub.streams.remove(token);
+        self.forget(hub, token);
         hub.journal.ended(token, &request, reason, limit, now);
         hub.tell_gone(token, reason, request);
         match reason {
-            Reason::ServerClosed => self.push(hub, sse::end(stream.framing), now),
+            Reason::ServerClosed => self.push(hub, sse::end(self.framing), now),
             Reason::ClientClosed | Reason::Error => self.close(hub),
         }
     }

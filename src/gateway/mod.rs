@@ -5,16 +5,22 @@
 //! shell keeps with a connection: the core stores it and cannot touch it.
 
 mod answer;
+mod backlog;
 mod calls;
+mod channels;
 mod conn;
 mod conns;
 mod deadlines;
 mod eviction;
+mod fanout;
+mod frame;
 mod head_fields;
 mod hub;
 mod invariants;
 mod journal;
 mod lifecycle;
+mod output;
+mod publish;
 mod request;
 mod routes;
 mod send;
@@ -35,6 +41,7 @@ use conn::{Conn, State};
 use conns::Conns;
 use hub::{Hub, Random};
 use journal::Limit;
+pub use output::{MOST_PIECES, Output};
 use trim::Trim;
 
 /// How long a connection is read and discarded behind its last answer (contract, section 7).
@@ -191,7 +198,7 @@ impl<S> Gateway<S> {
             // Requests that are complete are served still; what is not never will be.
             State::Reading { .. } if conn.is_paused => {}
             State::Reading { .. } | State::ReadingBody(_) => conn.state = State::LAST_ANSWER,
-            State::Sending | State::Finishing { .. } | State::Closed => {}
+            State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {}
         }
         conn.settle(hub, now);
     }
@@ -221,8 +228,8 @@ impl<S> Gateway<S> {
             return;
         };
         conn.is_flush_queued = false;
-        conn.out.consume(n, &mut hub.spares);
-        conn.is_blocked = !conn.out.is_empty();
+        conn.is_blocked = n < conn.output().len();
+        conn.consume(hub, n);
         conn.out.fit(&mut hub.spares);
         if let State::Reading {
             is_begun: false,
@@ -239,11 +246,15 @@ impl<S> Gateway<S> {
         if conn.may_resume(hub) {
             conn.await_serving(hub, now);
         }
+        // Otherwise more pieces follow at once.
+        let is_tried = conn.is_blocked || conn.is_written();
         if conn.is_blocked {
             self.evict_outbound(id, now);
             self.evict_inbound(id, now);
         }
-        self.settle_send(id, true, now);
+        if is_tried {
+            self.settle_send(id, true, now);
+        }
         self.settle(id, now);
     }
 
@@ -264,6 +275,7 @@ impl<S> Gateway<S> {
         let ids: Vec<ConnId> = self.conns.iter().map(|conn| conn.id).collect();
         for id in ids {
             if let Some((conn, hub)) = self.both(id) {
+                conn.catch_up(hub, now);
                 conn.shut(hub, now);
                 conn.settle(hub, now);
             }
@@ -309,9 +321,8 @@ impl<S> Gateway<S> {
     }
 
     /// What waits to be written, beside what the shell keeps; `None` when there is nothing.
-    pub fn output(&mut self, id: ConnId) -> Option<(&mut S, &[u8])> {
-        let conn = self.conns.get_mut(id)?;
-        (!conn.out.is_empty()).then_some((&mut conn.io, conn.out.bytes()))
+    pub fn output(&mut self, id: ConnId) -> Option<(&mut S, Output<'_>)> {
+        self.conns.get_mut(id)?.output_beside_io()
     }
 
     /// Whether the connection's socket is to be read.

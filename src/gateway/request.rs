@@ -224,7 +224,7 @@ impl<S> Conn<S> {
         }
         let max_discarded = hub.settings.limits.max_discarded;
         match &mut self.state {
-            State::Reading { .. } | State::ReadingBody(_) | State::Sending => {
+            State::Reading { .. } | State::ReadingBody(_) | State::Sending | State::Queueing(_) => {
                 self.keep(hub, rest);
             }
             State::AwaitingCallback(_) => {

@@ -131,6 +131,12 @@ pub(super) const REQUEST_TIMEOUT: Answer = Answer::new(
 )
 .last();
 
+pub(super) const BACKEND_ERROR: Answer = Answer::new(
+    502,
+    "BACKEND_ERROR",
+    "The backend gave an answer that cannot be passed on.",
+);
+
 /// What the client gets when the backend answered with a status other than 2xx (contract,
 /// section 2, step 4).
 pub(super) fn rejection(status: u16) -> Answer {
@@ -150,11 +156,7 @@ pub(super) fn rejection(status: u16) -> Answer {
             "BACKEND_ERROR",
             "The backend refused the connection.",
         ),
-        _ => Answer::new(
-            502,
-            "BACKEND_ERROR",
-            "The backend gave an answer that cannot be passed on.",
-        ),
+        _ => BACKEND_ERROR,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `POST /internal/send` (contract, section 4): from a command to another connection's bytes.
+//! `POST /internal/send` (contract, sections 4 and 11): from a command to other connections' bytes.
 //!
 //! ```text
 //! command ─► obey ─┬─ refused, or nothing to write ────────────────────────► answer
@@ -6,15 +6,20 @@
 //!                  ├─ open, its socket is full: behind earlier bytes ──────► answer
 //!                  └─ open: appended, the publisher is Sending
 //!                       ─► Flush ─► flushed or broken ─► settle_send ──────► answer
+//!         ─► publish, for many: see `fanout` ──────────────────────────────► answer
 //! ```
 
-use super::conn::{Awaiting, Conn, State};
+use std::borrow::Cow;
+
+use super::conn::{Conn, State};
+use super::frame::Frame;
 use super::hub::Hub;
-use super::journal::{Limit, SentEvent};
+use super::journal::SentEvent;
 use super::routes::{self, Answer};
 use super::{ConnId, Gateway};
+use crate::buf::ByteQueue;
 use crate::callback::Reason;
-use crate::sse::{self, Framing};
+use crate::sse;
 use crate::time::Time;
 use crate::tokens;
 use crate::wire::{self, Event, SendCommand, SendError, Target};
@@ -34,9 +39,9 @@ pub(super) struct PendingSend {
 }
 
 /// What a command came to.
-enum Verdict {
+pub(super) enum Verdict {
     /// An answer with this body and status 200.
-    Done(&'static str),
+    Done(Cow<'static, str>),
     /// One of the contract's errors.
     Refused(Answer),
     /// The event is on its way to the target's socket; the answer follows from what becomes of it.
@@ -45,6 +50,16 @@ enum Verdict {
         close: bool,
         sent: Option<SentEvent>,
     },
+    /// A fan-out for which there is no place now; the answer follows when there is.
+    Queued,
+}
+
+/// What a command asks of one stream.
+struct ForOne<'a> {
+    unsubscribe: &'a [Cow<'a, str>],
+    subscribe: &'a [Cow<'a, str>],
+    event: Option<&'a Event<'a>>,
+    close: bool,
 }
 
 /// Where an event was put.
@@ -61,17 +76,14 @@ impl<S> Gateway<S> {
     /// Carries out one send and answers it, at once or when its event's write was tried.
     pub(super) fn send(&mut self, publisher: ConnId, body: &[u8], now: Time) {
         let verdict = match wire::send_command(body, self.hub.settings.limits.max_channels) {
-            Ok(command) => self.obey(&command, now),
-            Err(error) => {
-                self.hub.journal.send_refused(error.code(), now);
-                Verdict::Refused(bad_request(error))
-            }
+            Ok(command) => self.carry_out(&command, now),
+            Err(error) => self.hub.refuse_send(error, now),
         };
         let Some((conn, hub)) = self.both(publisher) else {
             return;
         };
         match verdict {
-            Verdict::Done(json) => conn.answer_json(hub, 200, json, now),
+            Verdict::Done(json) => conn.answer_json(hub, 200, &json, now),
             Verdict::Refused(answer) => conn.answer(hub, &answer, now),
             Verdict::Tried {
                 target,
@@ -88,48 +100,79 @@ impl<S> Gateway<S> {
                 });
                 self.settle(target, now);
             }
+            Verdict::Queued => {
+                let mut command = ByteQueue::default();
+                command.push(body, &mut hub.spares);
+                command.fit(&mut hub.spares);
+                conn.state = State::Queueing(command);
+                hub.fan_outs.waiting.push_back(publisher);
+            }
         }
     }
 
-    fn obey(&mut self, command: &SendCommand<'_>, now: Time) -> Verdict {
-        let text = match &command.target {
-            Target::Token { token, .. } => &**token,
-            _ => "",
-        };
-        let token = tokens::parse(text);
-        let Some(target) = token.and_then(|token| self.hub.streams.get(token)) else {
-            self.hub.journal.token_unknown(text, now);
+    fn carry_out(&mut self, command: &SendCommand<'_>, now: Time) -> Verdict {
+        let event = command.event.as_ref();
+        match &command.target {
+            Target::Token {
+                token,
+                unsubscribe,
+                subscribe,
+            } => {
+                let what = ForOne {
+                    unsubscribe,
+                    subscribe,
+                    event,
+                    close: command.close,
+                };
+                self.obey(token, &what, now)
+            }
+            Target::Tokens(tokens) => self.publish_to_tokens(tokens, event, command.close),
+            Target::Channels(names) => self.publish_to_channels(names, event, command.close),
+            Target::Broadcast => self.broadcast(event, command.close),
+        }
+    }
+
+    fn obey(&mut self, token: &str, what: &ForOne<'_>, now: Time) -> Verdict {
+        let known = tokens::parse(token).and_then(|token| self.hub.streams.get(token));
+        let Some(target) = known else {
+            self.hub.journal.token_unknown(token, now);
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
         let Some((conn, hub)) = self.both(target) else {
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
-        match (&mut conn.state, &command.event) {
-            (State::AwaitingCallback(awaiting), _) => {
-                let verdict = awaiting.keep(hub, command, now);
+        if conn.channels_after(hub, what) > hub.settings.limits.max_channels {
+            return hub.refuse_send(SendError::InvalidChannel, now);
+        }
+        conn.catch_up(hub, now);
+        conn.change_channels(hub, what);
+        match (&mut conn.state, what.event) {
+            (State::AwaitingCallback(_), _) => {
+                let verdict = conn.keep_for_later(hub, what, now);
                 conn.charge(hub);
                 verdict
             }
-            (State::Streaming(stream), Some(event)) => {
-                let framing = stream.framing;
-                match conn.put(hub, framing, event, now) {
-                    Put::Next(sent) => Verdict::Tried {
-                        target,
-                        close: command.close,
-                        sent,
-                    },
-                    Put::Behind(sent) => self.put_behind(target, command.close, sent, now),
-                    Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
-                }
-            }
+            (State::Streaming(_), Some(event)) => match conn.put(hub, event, now) {
+                Put::Next(sent) => Verdict::Tried {
+                    target,
+                    close: what.close,
+                    sent,
+                },
+                Put::Behind(sent) => self.put_behind(target, what.close, sent, now),
+                Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
+            },
             (State::Streaming(_), None) => {
-                if command.close {
+                if what.close {
                     conn.end_stream(hub, Reason::ServerClosed, None, now);
-                    conn.settle(hub, now);
                 }
-                Verdict::Done(OK)
+                conn.settle(hub, now);
+                Verdict::Done(OK.into())
             }
-            _ => Verdict::Refused(routes::TOKEN_NOT_FOUND),
+            // What was pending for it has ended it.
+            _ => {
+                conn.settle(hub, now);
+                Verdict::Refused(routes::WRITE_FAILED)
+            }
         }
     }
 
@@ -146,11 +189,12 @@ impl<S> Gateway<S> {
             return Verdict::Refused(routes::WRITE_FAILED);
         };
         conn.note_sent(hub, sent);
+        let answer = ok(conn.unsent());
         if close {
             conn.end_stream(hub, Reason::ServerClosed, None, now);
         }
         conn.settle(hub, now);
-        Verdict::Done(OK)
+        Verdict::Done(answer)
     }
 
     /// Answers the send whose event was written to `target`, or could not be.
@@ -159,8 +203,10 @@ impl<S> Gateway<S> {
         let Some(send) = self.hub.pending_send.take_if(is_its) else {
             return;
         };
+        let mut unsent = 0;
         if is_written && let Some((conn, hub)) = self.both(target) {
             conn.note_sent(hub, send.sent);
+            unsent = conn.unsent();
             if send.close {
                 conn.end_stream(hub, Reason::ServerClosed, None, now);
             }
@@ -169,7 +215,7 @@ impl<S> Gateway<S> {
             && matches!(conn.state, State::Sending)
         {
             if is_written {
-                conn.answer_json(hub, 200, OK, now);
+                conn.answer_json(hub, 200, &ok(unsent), now);
             } else {
                 conn.answer(hub, &routes::WRITE_FAILED, now);
             }
@@ -180,17 +226,22 @@ impl<S> Gateway<S> {
 
 impl<S> Conn<S> {
     /// Appends an event to an open stream's output.
-    fn put(&mut self, hub: &mut Hub, framing: Framing, event: &Event<'_>, now: Time) -> Put {
+    fn put(&mut self, hub: &mut Hub, event: &Event<'_>, now: Time) -> Put {
         let fields = hub.settings.event_format.fields(event);
-        let size = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
-        if self.out.is_empty() {
-            self.stalled_since = now;
-        } else if self.out.len() + size > hub.settings.limits.max_unsent {
-            self.drop_stream(hub, Limit::Unsent, now);
-            return Put::Nowhere;
+        // What may be taken out, or stands behind such, must be told apart from the rest.
+        if event.key.is_some() || self.backlog.is_some() {
+            let frame = Frame::event(&fields, event.key.as_deref());
+            if !self.append(hub, frame, now) {
+                return Put::Nowhere;
+            }
+        } else {
+            let size = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
+            if !self.has_room(hub, size, now) {
+                return Put::Nowhere;
+            }
+            let out = self.out.tail(size, &mut hub.spares);
+            sse::write_event(out, self.framing, &fields);
         }
-        let out = self.out.tail(size, &mut hub.spares);
-        sse::write_event(out, framing, &fields);
         let sent = hub.journal.sent(&event.name, event.data.len());
         if self.is_blocked {
             Put::Behind(sent)
@@ -207,43 +258,79 @@ impl<S> Conn<S> {
             hub.journal.event_sent(stream.token, &sent, &stream.request);
         }
     }
-}
 
-impl Awaiting {
     /// Keeps an event, or a close, for when the backend has decided.
-    fn keep(&mut self, hub: &mut Hub, command: &SendCommand<'_>, now: Time) -> Verdict {
+    fn keep_for_later(&mut self, hub: &mut Hub, what: &ForOne<'_>, now: Time) -> Verdict {
+        let State::AwaitingCallback(awaiting) = &mut self.state else {
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        };
+        let (token, is_over) = (awaiting.token, awaiting.is_close_buffered);
         // Behind a close an event comes to nothing, and 404 would say that the client has gone.
-        if let Some(event) = &command.event
-            && !self.is_close_buffered
+        if let Some(event) = what.event
+            && !is_over
         {
             let fields = hub.settings.event_format.fields(event);
-            let limits = &hub.settings.limits;
-            let size = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
-            let is_full = !self.window.is_empty() && self.window.len() + size > limits.max_unsent;
-            if is_full || hub.held.outbound + size > limits.max_held {
-                let limit = if is_full { Limit::Window } else { Limit::Held };
-                hub.journal.limit(limit, Some(self.token), now);
+            let frame = Frame::event(&fields, event.key.as_deref());
+            if let Some(limit) = self.window_limit(hub, &frame, frame.memory()) {
+                hub.journal.limit(limit, Some(token), now);
                 return Verdict::Refused(routes::BUFFER_FULL);
             }
-            let room = self.window.tail(size, &mut hub.spares);
-            sse::write_event(room, self.what.framing, &fields);
-            self.window.fit(&mut hub.spares);
+            self.hold(hub, frame);
         }
-        self.is_close_buffered |= command.close;
-        if command.event.is_some() || command.close {
-            hub.journal.buffered(self.token);
+        if let State::AwaitingCallback(awaiting) = &mut self.state {
+            awaiting.is_close_buffered |= what.close;
         }
-        Verdict::Done(BUFFERED)
+        if what.event.is_some() || what.close {
+            hub.journal.buffered(token);
+        }
+        Verdict::Done(BUFFERED.into())
+    }
+
+    /// In how many channels the stream would be.
+    fn channels_after(&self, hub: &Hub, what: &ForOne<'_>) -> usize {
+        if what.subscribe.is_empty() {
+            return 0;
+        }
+        let joined = hub.channels.of(&self.joined);
+        let names = joined.map(|channel| hub.channels.name(channel));
+        let stays = |name: &&str| {
+            let is_it = |other: &Cow<'_, str>| other == name;
+            !what.unsubscribe.iter().any(is_it) && !what.subscribe.iter().any(is_it)
+        };
+        names.filter(stays).count() + what.subscribe.len()
+    }
+
+    fn change_channels(&mut self, hub: &mut Hub, what: &ForOne<'_>) {
+        if !matches!(self.state, State::AwaitingCallback(_) | State::Streaming(_)) {
+            return;
+        }
+        for name in what.unsubscribe {
+            hub.channels.leave(&mut self.joined, name);
+        }
+        for name in what.subscribe {
+            hub.channels.join(&mut self.joined, self.id.index(), name);
+        }
     }
 }
 
-fn bad_request(error: SendError) -> Answer {
-    Answer {
-        status: 400,
-        code: error.code(),
-        message: error.message(),
-        detail: "",
-        fields: "",
-        is_last: false,
+impl Hub {
+    pub(super) fn refuse_send(&mut self, error: SendError, now: Time) -> Verdict {
+        self.journal.send_refused(error.code(), now);
+        Verdict::Refused(Answer {
+            status: 400,
+            code: error.code(),
+            message: error.message(),
+            detail: "",
+            fields: "",
+            is_last: false,
+        })
+    }
+}
+
+/// The answer to a send that leaves so many bytes unsent.
+fn ok(unsent: usize) -> Cow<'static, str> {
+    match unsent {
+        0 => OK.into(),
+        _ => format!("{{\"status\":\"ok\",\"queued\":{unsent}}}").into(),
     }
 }

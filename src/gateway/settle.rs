@@ -13,7 +13,7 @@ impl<S> Conn<S> {
         if self.is_closed() || self.is_ready {
             return;
         }
-        if self.out.is_empty() {
+        if self.is_written() {
             if let State::Finishing { discarded, .. } = self.state {
                 if self.is_eof {
                     return self.close(hub);
@@ -54,6 +54,7 @@ impl<S> Conn<S> {
         self.state = State::Closed;
         self.input.clear(&mut hub.spares);
         self.out.clear(&mut hub.spares);
+        self.forget_backlog(hub);
         hub.wheel.cancel(self.id.index);
         hub.dead.push(self.id);
         self.charge(hub);

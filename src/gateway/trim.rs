@@ -63,7 +63,7 @@ impl<S> Gateway<S> {
             trim.left = None;
         }
         let has_left = slots > FEW && used < slots / 8 && trim.left != Some(used);
-        let held = hub.held.outbound + hub.held.inbound;
+        let held = hub.outbound() + hub.held.inbound;
         trim.most_held = trim.most_held.max(held);
         let is_written = trim.most_held > FEW_BYTES && held < trim.most_held / 8;
         if !has_left && !is_written {
@@ -97,6 +97,8 @@ impl Hub {
         self.calls.shrink_to_fit();
         self.fields.shrink_to_fit();
         self.spares.release();
+        self.backlogs.release();
+        self.channels.shrink_to_fit();
         self.dead.shrink_to_fit();
         self.effects.shrink_to_fit();
         self.ready.shrink_to_fit();

@@ -179,6 +179,8 @@ impl Server {
             }
             self.take_results(now);
             self.look_on(now);
+            self.gateway.fan_out(now);
+            self.settle(now);
             let is_quiet = events.is_empty() && timeout == Some(QUIET);
             self.pass_time(is_quiet, now);
             self.tend_workers();
@@ -199,7 +201,7 @@ impl Server {
 
     /// How long nothing needs to be done unless something happens.
     fn timeout(&self) -> Option<Duration> {
-        if self.has_results || !self.unfinished.is_empty() {
+        if self.has_results || !self.unfinished.is_empty() || self.gateway.is_fanning_out() {
             return Some(Duration::ZERO);
         }
         let accepts = self.listeners.iter().filter_map(Listener::due).min();
@@ -391,10 +393,14 @@ impl Server {
     }
 
     fn flush(&mut self, id: ConnId, now: Time) {
-        let Some((socket, bytes)) = self.gateway.output(id) else {
+        let Some((socket, output)) = self.gateway.output(id) else {
             return;
         };
-        match net::write_some(&mut socket.stream, bytes) {
+        let written = match output.single() {
+            Some(bytes) => net::write_some(&mut socket.stream, bytes),
+            None => net::write_pieces(&mut socket.stream, output.pieces()),
+        };
+        match written {
             Transfer::Bytes(n) => self.gateway.flushed(id, n, now),
             Transfer::WouldBlock => self.gateway.flushed(id, 0, now),
             Transfer::Broken(how) => self.gateway.broken(id, how, now),

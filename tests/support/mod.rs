@@ -135,6 +135,22 @@ pub fn assert_ok(response: &Response, body: &str) {
     assert_eq!(String::from_utf8_lossy(&response.body), body);
 }
 
+/// The answer is 200, and tells how many bytes are left unsent, if any are.
+#[track_caller]
+pub fn assert_sent(response: &Response) -> usize {
+    assert_eq!(response.head.status, 200, "{}", response.text());
+    let json: Value = serde_json::from_slice(&response.body).expect("JSON");
+    assert_eq!(json["status"], "ok", "{json}");
+    let Some(queued) = json.get("queued") else {
+        assert_ok(response, OK);
+        return 0;
+    };
+    let queued = queued.as_u64().expect("a number");
+    assert_ok(response, &format!(r#"{{"status":"ok","queued":{queued}}}"#));
+    assert!(queued > 0, "{json}");
+    queued as usize
+}
+
 /// What a send is answered when its event was handed on.
 pub const OK: &str = r#"{"status":"ok"}"#;
 /// What a send is answered while the connect callback is out.

@@ -180,7 +180,7 @@ fn what_an_answers_body_may_direct() {
     );
     // Body, the event that the client gets, whether the stream is closed, whether that is logged
     // as an error.
-    let table: [(&[u8], &str, bool, bool); 29] = [
+    let table: [(&[u8], &str, bool, bool); 30] = [
         (b"", "", false, false),
         (b"{}", "", false, false),
         (b" \r\n\t{ } ", "", false, false),
@@ -199,10 +199,16 @@ fn what_an_answers_body_may_direct() {
             false,
         ),
         (
-            br#"{"event":{"data":"d","id":7}}"#,
+            br#"{"event":{"data":"d","more":7}}"#,
             "data: d\n\n",
             false,
             false,
+        ),
+        (
+            br#"{"event":{"data":"d","id":7,"retry":8}}"#,
+            "retry: 8\ndata: d\n\n",
+            false,
+            true,
         ),
         (br#"{"close":true}"#, "", true, false),
         (br#"{"close":false}"#, "", false, false),

@@ -247,7 +247,7 @@ fn what_else_the_object_may_hold() {
     let bodies = [
         r#" { "token" : "TOKEN" , "event" : { "data" : "x" } } "#,
         r#"{"event":{"data":"x"},"token":"TOKEN"}"#,
-        r#"{"token":"TOKEN","event":{"data":"x","id":5,"retry":null},"more":[{"token":1}],"close":false}"#,
+        r#"{"token":"TOKEN","event":{"data":"x","more":5,"other":null},"more":[{"token":1}],"close":false}"#,
         r#"{"\u0074oken":"TOKEN","event":{"d\u0061ta":"\u0078"}}"#,
         r#"{"token":"TOKEN","event":{"name":"","data":"x"},"deep":[[[[[[[[[[{"a":{"b":[]}}]]]]]]]]]]}"#,
     ];

@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::support::process::write_until_stuck;
 use crate::support::{
     BUFFERED, Backend, Builder, Callback, Client, Gateway, OK, assert_error, assert_ok,
-    assert_served, open_narrow, open_stream, post_send, send_close, send_data, send_request,
-    signal,
+    assert_sent, assert_served, open_narrow, open_stream, post_send, send_close, send_data,
+    send_request, signal,
 };
 
 /// Callbacks may hang as long as the test likes: only the shutdown's own time can end them.
@@ -149,7 +149,7 @@ fn unsent_bytes_are_waited_for() {
         .start();
     let (mut client, token) = open_narrow(&gateway, &backend, "/s", 2048);
     let data = "x".repeat(500_000);
-    assert_ok(&send_data(&gateway, &token, &data), OK);
+    assert_sent(&send_data(&gateway, &token, &data));
     terminate(&gateway, "TERM");
     backend.assert_balanced();
     assert_served(&mut gateway.connect());
@@ -167,7 +167,7 @@ fn unsent_bytes_are_not_waited_for_longer_than_the_limit() {
         .env("SHUTDOWN_TIMEOUT_SECONDS", "1")
         .start();
     let (_client, token) = open_narrow(&gateway, &backend, "/s", 2048);
-    assert_ok(&send_data(&gateway, &token, &"x".repeat(1_000_000)), OK);
+    assert_sent(&send_data(&gateway, &token, &"x".repeat(1_000_000)));
     let start = Instant::now();
     gateway.signal("TERM");
     backend.assert_balanced();

@@ -3,8 +3,8 @@
 
 use crate::support::process::wait_until_read;
 use crate::support::{
-    Backend, Client, Gateway, OK, assert_error, assert_ok, assert_served, open_narrow, open_stream,
-    send_data,
+    Backend, Client, Gateway, OK, assert_error, assert_ok, assert_sent, assert_served, open_narrow,
+    open_stream, send_data,
 };
 
 const KIB: usize = 1024;
@@ -66,13 +66,12 @@ impl Flood {
         let (mut slow, slow_token) = open_narrow(&gateway, &backend, "/slow", 2048);
         let (mut quick, quick_token) = open_stream(&gateway, &backend, "/quick");
         let unsent = "x".repeat(40_000);
-        assert_ok(&send_data(&gateway, &slow_token, &unsent), OK);
+        assert_sent(&send_data(&gateway, &slow_token, &unsent));
         let strangers = self.begin(&gateway);
         wait_until_read(gateway.port());
         gateway.wait_log_all(&["[WARN]", "limit=MAX_INBOUND_BYTES"]);
-        for token in [&slow_token, &quick_token] {
-            assert_ok(&send_data(&gateway, token, "more"), OK);
-        }
+        assert_sent(&send_data(&gateway, &slow_token, "more"));
+        assert_ok(&send_data(&gateway, &quick_token, "more"), OK);
         assert_eq!(quick.next_event(), "data: more\n\n");
         assert_served(&mut gateway.connect());
         self.assert_bounded(strangers);

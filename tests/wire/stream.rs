@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    BUFFERED, Backend, Client, Gateway, OK, assert_error, assert_ok, open_narrow, open_stream,
-    post_send, send_close, send_data,
+    BUFFERED, Backend, Client, Gateway, OK, assert_error, assert_ok, assert_sent, open_narrow,
+    open_stream, post_send, send_close, send_data,
 };
 
 const HEARTBEAT: &str = ": heartbeat\n\n";
@@ -123,7 +123,7 @@ fn a_large_event_is_one_chunk_and_what_follows_keeps_its_place() {
     // Nobody reads meanwhile: all but the first few bytes wait in the gateway, the end as well.
     let sizes = [1_000_000, 1, 100_000, 0, 4096, 15, 16, 17];
     for size in sizes {
-        assert_ok(&send_data(&gateway, &token, &"x".repeat(size)), OK);
+        assert_sent(&send_data(&gateway, &token, &"x".repeat(size)));
     }
     assert_ok(&send_close(&gateway, &token), OK);
     assert_error(&send_data(&gateway, &token, "x"), 404, "TOKEN_NOT_FOUND");
@@ -301,7 +301,7 @@ fn heartbeats_do_not_pile_up_behind_a_slow_reader() {
     let gateway = beating(&backend);
     let (mut slow, slow_token) = open_narrow(&gateway, &backend, "/slow", 4096);
     let data = "x".repeat(1_000_000);
-    assert_ok(&send_data(&gateway, &slow_token, &data), OK);
+    assert_sent(&send_data(&gateway, &slow_token, &data));
     let (mut clock, clock_token) = open_stream(&gateway, &backend, "/clock");
     for _ in 0..3 {
         assert_eq!(clock.next_event(), HEARTBEAT);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::config::Limits;
-use ssegateway::gateway::{Broken, ConnId, Effect, Gateway, Scope, Settings};
+use ssegateway::gateway::{Broken, ConnId, Effect, Gateway, MOST_PIECES, Scope, Settings};
 use ssegateway::sse::Format;
 use ssegateway::time::Time;
 use ssegateway::wire::{Directives, Event};
@@ -219,6 +219,17 @@ impl Script {
         self.answers(publisher)
     }
 
+    /// The same for an event that is handed on; the bytes that are left unsent for its stream.
+    pub(crate) fn sent(&mut self, publisher: ConnId, body: &str) -> usize {
+        let answer = self.send(publisher, body);
+        let json = answer.strip_prefix("200 ").expect("a send that is taken");
+        let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        assert_eq!(json["status"], "ok", "{json}");
+        let queued = json.get("queued").map(|it| it.as_u64().expect("a number"));
+        assert_ne!(queued, Some(0));
+        queued.unwrap_or(0) as usize
+    }
+
     // ---- what became of it ----
 
     /// The bytes that a client got since the last look.
@@ -276,9 +287,14 @@ impl Script {
     }
 
     fn flush(&mut self, id: ConnId) {
-        let Some((_, bytes)) = self.gw.output(id) else {
+        let Some((_, output)) = self.gw.output(id) else {
             return;
         };
+        let bytes = output
+            .pieces()
+            .take(MOST_PIECES)
+            .collect::<Vec<_>>()
+            .concat();
         let client = self.clients.get_mut(&id).unwrap();
         let n = match &mut client.takes {
             Takes::All => bytes.len(),

@@ -23,10 +23,10 @@ fn unsent_bytes_of_one_stream() {
         let (other, its_job) = s.stream();
         let publisher = s.open();
         s.takes(client, Takes::Bytes(0));
-        assert_eq!(s.send(publisher, &event_for(&job, &big)), OK);
+        assert!(s.sent(publisher, &event_for(&job, &big)) > 0);
         let answer = s.send(publisher, &event_for(&job, "y"));
         if fits {
-            assert_eq!(answer, OK);
+            assert!(answer.starts_with("200 {\"status\":\"ok\",\"queued\":"));
             s.takes(client, Takes::All);
             assert_eq!(s.got(client), chunk(&big) + &chunk("y"));
         } else {
@@ -50,7 +50,7 @@ fn one_event_is_always_taken_by_an_empty_queue() {
     let big = "x".repeat(5000);
     assert_eq!(s.send(publisher, &event_for(&job, &big)), OK);
     s.takes(client, Takes::Bytes(100));
-    assert_eq!(s.send(publisher, &event_for(&job, &big)), OK);
+    assert!(s.sent(publisher, &event_for(&job, &big)) > 0);
     s.takes(client, Takes::All);
     assert_eq!(s.got(client), chunk(&big).repeat(2));
 }
@@ -58,8 +58,8 @@ fn one_event_is_always_taken_by_an_empty_queue() {
 #[test]
 fn bytes_of_one_callback_window() {
     let big = "x".repeat(1000);
-    let held = chunk(&big).len();
-    for (max, fits) in [(held + size("y"), true), (held + size("y") - 1, false)] {
+    let (held, least) = (chunk(&big).len(), chunk("y").len());
+    for (max, fits) in [(held + least, true), (held + least - 1, false)] {
         let mut s = Script::with_limits(|limits| limits.max_unsent = max);
         let (client, job) = s.await_callback();
         let publisher = s.open();

@@ -40,8 +40,9 @@ fn what_the_socket_leaves_is_queued_and_ok() {
     let (client, job) = s.stream();
     let publisher = s.open();
     s.takes(client, Takes::Bytes(0));
-    for data in ["a", "b", "c"] {
-        assert_eq!(s.send(publisher, &event_for(&job, data)), OK);
+    for (number, data) in (1..).zip(["a", "b", "c"]) {
+        let queued = number * chunk(data).len();
+        assert_eq!(s.sent(publisher, &event_for(&job, data)), queued);
     }
     assert_eq!(s.got(client), "");
     s.takes(client, Takes::Bytes(7));

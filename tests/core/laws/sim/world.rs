@@ -193,16 +193,18 @@ impl<C: Choices> World<C> {
         let Some((_, output)) = self.gw.output(id) else {
             return;
         };
-        (at, output).hash(&mut self.digest);
+        let all = output.pieces().collect::<Vec<_>>().concat();
+        let offered = output.len();
+        (at, &all).hash(&mut self.digest);
         let peer = &mut self.peers[at];
         if peer.untaken() == 0 {
             peer.progress = self.now;
         }
-        peer.observe(output);
+        peer.observe(&all);
         let n = match &mut peer.takes {
-            Takes::All => output.len(),
+            Takes::All => offered,
             Takes::Bytes(room) => {
-                let n = output.len().min(*room);
+                let n = offered.min(*room);
                 *room -= n;
                 n
             }

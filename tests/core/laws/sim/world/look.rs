@@ -32,7 +32,7 @@ impl<C: Choices> World<C> {
                 continue;
             }
             if let Some((_, output)) = self.gw.output(peer.id) {
-                peer.observe(output);
+                peer.observe(&output.pieces().collect::<Vec<_>>().concat());
             }
             if peer.is_noise {
                 continue;

@@ -1,0 +1,255 @@
+//! What waits for one stream behind its plain bytes: shared events, and what must stay behind them.
+//!
+//! Laws: whatever is in [`Conn::out`](super::conn::Conn) goes first; a stream without anything
+//! waiting here owns none of this. Of events with the same key that wait, unsent, there is the last
+//! one only (contract, section 11); what has begun to be written is left alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use super::frame::{Frame, Shared};
+use crate::sse::Framing;
+
+/// Frames among which those with a key are found by looking at each; beyond that by a map.
+const FEW: usize = 32;
+
+/// The first place: some are put in front of it.
+const MIDDLE: u64 = u64::MAX / 2;
+
+/// Room for frames that is kept for the next use of an empty backlog.
+const SPARE_ROOM: usize = 16;
+
+/// Empty backlogs waiting for their next use: what one slice of a fan-out needs at once.
+const SPARE_COUNT: usize = 64;
+
+/// A queue of frames for one stream.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    /// `None` where an event was taken out; never at the front.
+    frames: VecDeque<Option<Rc<Frame>>>,
+    /// The place of the first of them; places are only compared.
+    first: u64,
+    /// How many of them were taken out.
+    holes: usize,
+    /// Bytes of the first one that are written.
+    written: usize,
+    /// Bytes that are not written.
+    unsent: usize,
+    /// Frames with a key.
+    keyed: usize,
+    /// The places of those, once many frames wait.
+    places: Option<HashMap<Rc<str>, u64>>,
+}
+
+impl Default for Backlog {
+    fn default() -> Backlog {
+        Backlog {
+            frames: VecDeque::new(),
+            first: MIDDLE,
+            holes: 0,
+            written: 0,
+            unsent: 0,
+            keyed: 0,
+            places: None,
+        }
+    }
+}
+
+impl Backlog {
+    /// Bytes that are not written.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Bytes of memory that are this backlog's own: what it shares is counted elsewhere.
+    pub(super) fn memory(&self) -> usize {
+        let places = self.places.as_ref().map_or(0, |places| places.capacity());
+        size_of::<Backlog>()
+            + self.frames.capacity() * size_of::<Option<Rc<Frame>>>()
+            + places * size_of::<(Rc<str>, u64)>()
+    }
+
+    /// What is to be written next, piece by piece.
+    pub(super) fn pieces(&self, framing: Framing) -> impl Iterator<Item = &[u8]> {
+        let frames = self.frames.iter().flatten();
+        frames.enumerate().map(move |(at, frame)| {
+            let written = if at == 0 { self.written } else { 0 };
+            &frame.bytes(framing)[written..]
+        })
+    }
+
+    /// Frames that wait, in their order.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &Rc<Frame>> {
+        self.frames.iter().flatten()
+    }
+
+    /// Bytes of what `frame` would take out.
+    pub(super) fn replaced(&self, frame: &Frame, framing: Framing) -> usize {
+        let place = frame.key().and_then(|key| self.place(key));
+        let old = place.and_then(|place| self.frames[(place - self.first) as usize].as_ref());
+        old.map_or(0, |old| old.bytes(framing).len())
+    }
+
+    /// Appends a frame, and takes out what waits with the same key.
+    pub(super) fn push(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
+        if let Some(place) = frame.key().and_then(|key| self.place(key)) {
+            self.take_out(place, framing, shared);
+        }
+        shared.hold(&frame);
+        self.unsent += frame.bytes(framing).len();
+        if let Some(key) = frame.key() {
+            self.keyed += 1;
+            let place = self.first + self.frames.len() as u64;
+            if let Some(places) = &mut self.places {
+                places.insert(Rc::clone(key), place);
+            }
+        }
+        self.frames.push_back(Some(frame));
+        if self.keyed > 0 && self.frames.len() > FEW && self.places.is_none() {
+            self.places = Some(HashMap::new());
+            self.note_places();
+        }
+    }
+
+    /// Puts a frame in front of all others, none of which is begun, unless one of them takes it out.
+    pub(super) fn push_front(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
+        if frame.key().is_some_and(|key| self.place(key).is_some()) {
+            return;
+        }
+        shared.hold(&frame);
+        self.unsent += frame.bytes(framing).len();
+        self.first -= 1;
+        if let Some(key) = frame.key() {
+            self.keyed += 1;
+            if let Some(places) = &mut self.places {
+                places.insert(Rc::clone(key), self.first);
+            }
+        }
+        self.frames.push_front(Some(frame));
+    }
+
+    /// Forgets the first `n` bytes, which are written.
+    pub(super) fn consume(&mut self, mut n: usize, framing: Framing, shared: &mut Shared) {
+        self.unsent -= n;
+        while let Some(Some(frame)) = self.frames.front() {
+            let left = frame.bytes(framing).len() - self.written;
+            if n < left {
+                self.written += n;
+                return;
+            }
+            n -= left;
+            self.pop(shared);
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self, shared: &mut Shared) {
+        for frame in self.frames.drain(..).flatten() {
+            shared.release(&frame);
+        }
+        (self.first, self.holes, self.written, self.unsent) = (MIDDLE, 0, 0, 0);
+        (self.keyed, self.places) = (0, None);
+    }
+
+    /// Where an event with this key waits of which nothing is written.
+    fn place(&self, key: &Rc<str>) -> Option<u64> {
+        let begun = self.first + u64::from(self.written > 0);
+        if self.keyed == 0 {
+            return None;
+        }
+        if let Some(places) = &self.places {
+            return places.get(key).copied().filter(|place| *place >= begun);
+        }
+        let is_it = |frame: &Option<Rc<Frame>>| {
+            let frame = frame.as_ref();
+            frame.is_some_and(|frame| frame.key() == Some(key))
+        };
+        let at = self.frames.iter().rposition(is_it)?;
+        Some(self.first + at as u64).filter(|place| *place >= begun)
+    }
+
+    fn take_out(&mut self, place: u64, framing: Framing, shared: &mut Shared) {
+        let at = (place - self.first) as usize;
+        let Some(frame) = self.frames[at].take() else {
+            return;
+        };
+        shared.release(&frame);
+        self.unsent -= frame.bytes(framing).len();
+        self.keyed -= 1;
+        self.holes += 1;
+        self.drop_holes_in_front();
+        if self.holes > self.frames.len() / 2 {
+            self.close_up();
+        }
+    }
+
+    /// Takes the first frame off.
+    fn pop(&mut self, shared: &mut Shared) {
+        if let Some(Some(frame)) = self.frames.pop_front() {
+            shared.release(&frame);
+            if let Some(key) = frame.key() {
+                self.keyed -= 1;
+                if let Some(places) = &mut self.places
+                    && places.get(key) == Some(&self.first)
+                {
+                    places.remove(key);
+                }
+            }
+        }
+        self.first += 1;
+        self.written = 0;
+        self.drop_holes_in_front();
+    }
+
+    fn drop_holes_in_front(&mut self) {
+        while let Some(None) = self.frames.front() {
+            self.frames.pop_front();
+            self.first += 1;
+            self.holes -= 1;
+        }
+    }
+
+    /// Moves what is left together, which costs a few steps for each that was taken out.
+    fn close_up(&mut self) {
+        self.frames.retain(Option::is_some);
+        self.holes = 0;
+        self.note_places();
+    }
+
+    fn note_places(&mut self) {
+        let Some(places) = &mut self.places else {
+            return;
+        };
+        let frames = (self.first..).zip(&self.frames);
+        let keyed = frames.filter_map(|(place, frame)| {
+            let key = frame.as_ref()?.key()?;
+            Some((Rc::clone(key), place))
+        });
+        *places = keyed.collect();
+    }
+}
+
+/// Empty backlogs waiting for their next use, so that a stream that keeps up costs no allocation.
+#[derive(Debug, Default)]
+#[expect(clippy::vec_box, reason = "a connection takes the box as it is")]
+pub(super) struct Backlogs(Vec<Box<Backlog>>);
+
+impl Backlogs {
+    /// An empty backlog.
+    pub(super) fn take(&mut self) -> Box<Backlog> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Takes back one that is empty.
+    pub(super) fn give(&mut self, mut backlog: Box<Backlog>) {
+        if self.0.len() < SPARE_COUNT && backlog.frames.capacity() <= SPARE_ROOM {
+            (backlog.first, backlog.places) = (MIDDLE, None);
+            self.0.push(backlog);
+        }
+    }
+
+    /// Gives all of them back to the allocator.
+    pub(super) fn release(&mut self) {
+        self.0 = Vec::new();
+    }
+}

@@ -1,0 +1,309 @@
+//! One send, many receivers (contract, section 11): events that are on their way to a crowd.
+//!
+//! ```text
+//! command ─► publish ─► pending, with its number; the publisher is answered
+//!            a slice of each turn ─► the next receivers ─► catch_up ─► Flush
+//!            whatever touches a stream ────────────────► catch_up first
+//! ```
+//!
+//! Each fan-out has a number, and each stream remembers the number up to which it was given what is
+//! its own. So it does not matter who asks, how often, or in which order streams are walked over: a
+//! stream's events reach it in the order in which they were read, each once. Memberships change
+//! behind [`Conn::catch_up`] alone, so that those of a stream that was not given a fan-out are those
+//! of the moment at which it was read.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::channels::{ChannelId, Channels, Joined};
+use super::conn::{Conn, State};
+use super::frame::Frame;
+use super::hub::Hub;
+use super::{ConnId, Gateway, routes};
+use crate::callback::Reason;
+use crate::time::Time;
+
+/// Fan-outs that may be pending before further ones, and whoever sends them, have to wait.
+pub(super) const MOST: usize = 8;
+
+/// What one slice may do before others have their turn: streams that are given something...
+const SLICE_RECEIVERS: usize = 64;
+/// ...bytes that they are given...
+const SLICE_BYTES: usize = 256 * 1024;
+/// ...and slots that are looked at.
+const SLICE_LOOKS: usize = 4096;
+
+/// Fan-outs that have not come to everybody.
+#[derive(Debug, Default)]
+pub(super) struct FanOuts {
+    pending: VecDeque<FanOut>,
+    /// The number of the youngest.
+    last: u64,
+    /// Publishers whose fan-out waits for one of these places.
+    pub(super) waiting: VecDeque<ConnId>,
+}
+
+#[derive(Debug)]
+struct FanOut {
+    number: u64,
+    event: Option<Rc<Frame>>,
+    close: bool,
+    audience: Audience,
+    /// Parts of the audience that have been walked over.
+    parts: usize,
+    /// Places of the present part that have not been looked at: from the end, so that whoever takes
+    /// the place of one that leaves has had its turn.
+    left: Option<usize>,
+}
+
+/// Whom a fan-out is for.
+#[derive(Debug)]
+pub(super) enum Audience {
+    /// Those who are in any of these channels.
+    Channels(Vec<ChannelId>),
+    /// These streams, in the order of their ids.
+    Streams(Vec<ConnId>),
+    /// Everybody.
+    All,
+}
+
+impl FanOuts {
+    /// Whether one more has to wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() >= MOST
+    }
+
+    /// Whether nothing is pending.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The number of the youngest: a stream that begins now is given none up to it.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Begins one.
+    pub(super) fn begin(&mut self, audience: Audience, event: Option<Rc<Frame>>, close: bool) {
+        self.last += 1;
+        self.pending.push_back(FanOut {
+            number: self.last,
+            event,
+            close,
+            audience,
+            parts: 0,
+            left: None,
+        });
+    }
+
+    /// What the oldest that is younger than `seen` has for a stream, and its number.
+    fn next_for(
+        &self,
+        seen: u64,
+        id: ConnId,
+        joined: &Joined,
+        channels: &Channels,
+    ) -> Option<Part> {
+        let mut unseen = self.pending.iter().filter(|it| it.number > seen);
+        let fan_out = unseen.find(|it| it.audience.holds(id, joined, channels))?;
+        Some(Part {
+            number: fan_out.number,
+            event: fan_out.event.clone(),
+            close: fan_out.close,
+        })
+    }
+
+    /// The next slot to look at; `slots` is how many connections there may be. `None`: the oldest
+    /// is done.
+    fn next_slot(&mut self, channels: &Channels, slots: usize) -> Option<u32> {
+        let fan_out = self.pending.front_mut()?;
+        loop {
+            let here = fan_out.audience.len(fan_out.parts, channels, slots)?;
+            let left = fan_out.left.unwrap_or(here).min(here);
+            if let Some(at) = left.checked_sub(1) {
+                fan_out.left = Some(at);
+                return Some(fan_out.audience.slot(fan_out.parts, at, channels));
+            }
+            fan_out.parts += 1;
+            fan_out.left = None;
+        }
+    }
+}
+
+/// What a fan-out has for one stream.
+struct Part {
+    number: u64,
+    event: Option<Rc<Frame>>,
+    close: bool,
+}
+
+impl Audience {
+    /// Whether a stream is in it.
+    fn holds(&self, id: ConnId, joined: &Joined, channels: &Channels) -> bool {
+        match self {
+            Audience::Channels(all) => channels.of(joined).any(|it| all.contains(&it)),
+            Audience::Streams(all) => all.binary_search(&id).is_ok(),
+            Audience::All => true,
+        }
+    }
+
+    /// The channels' names, or what else it is, for the log.
+    pub(super) fn names(&self, channels: &Channels) -> String {
+        match self {
+            Audience::Channels(all) => {
+                let names: Vec<&str> = all.iter().map(|it| channels.name(*it)).collect();
+                names.join(",")
+            }
+            Audience::Streams(_) => "tokens".to_owned(),
+            Audience::All => "broadcast".to_owned(),
+        }
+    }
+
+    /// Places of a part; `None` behind the last part.
+    fn len(&self, part: usize, channels: &Channels, slots: usize) -> Option<usize> {
+        match self {
+            Audience::Channels(all) => all.get(part).map(|it| channels.members(*it)),
+            Audience::Streams(all) => (part == 0).then_some(all.len()),
+            Audience::All => (part == 0).then_some(slots),
+        }
+    }
+
+    /// Who stands at a place of a part.
+    fn slot(&self, part: usize, at: usize, channels: &Channels) -> u32 {
+        match self {
+            Audience::Channels(all) => channels.member(all[part], at).unwrap_or(u32::MAX),
+            Audience::Streams(all) => all[at].index,
+            Audience::All => at as u32,
+        }
+    }
+}
+
+impl<S> Gateway<S> {
+    /// Brings pending events to their next receivers, as many as one slice may; to be called once
+    /// in a turn, and its effects carried out. [`Gateway::is_fanning_out`] tells whether there is
+    /// more to do.
+    pub fn fan_out(&mut self, now: Time) {
+        let (mut receivers, mut bytes, mut looks) = (0, 0, 0);
+        while !self.hub.fan_outs.is_empty() {
+            if receivers >= SLICE_RECEIVERS || bytes >= SLICE_BYTES || looks >= SLICE_LOOKS {
+                return;
+            }
+            looks += 1;
+            let Hub {
+                fan_outs, channels, ..
+            } = &mut self.hub;
+            let Some(slot) = fan_outs.next_slot(channels, self.conns.capacity()) else {
+                self.fan_out_ended(now);
+                continue;
+            };
+            if let Some(id) = self.conns.at(slot as usize) {
+                let given = self.catch_up(id, now);
+                receivers += usize::from(given > 0);
+                bytes += given;
+            }
+        }
+    }
+
+    /// Whether [`Gateway::fan_out`] has anything to do.
+    pub fn is_fanning_out(&self) -> bool {
+        !self.hub.fan_outs.is_empty()
+    }
+
+    /// Gives a stream what is pending for it, and brings it to rest; gives the bytes of that.
+    fn catch_up(&mut self, id: ConnId, now: Time) -> usize {
+        let Some((conn, hub)) = self.both(id) else {
+            return 0;
+        };
+        let given = conn.catch_up(hub, now);
+        if given > 0 {
+            if conn.is_blocked {
+                self.evict_outbound(id, now);
+            }
+            self.settle(id, now);
+        }
+        given
+    }
+
+    /// The oldest has come to everybody: there is room for whoever waits.
+    fn fan_out_ended(&mut self, now: Time) {
+        self.hub.fan_outs.pending.pop_front();
+        while !self.hub.fan_outs.is_full()
+            && let Some(publisher) = self.hub.fan_outs.waiting.pop_front()
+        {
+            let Some((conn, hub)) = self.both(publisher) else {
+                continue;
+            };
+            let Some(mut command) = conn.state.take_queueing(now) else {
+                continue;
+            };
+            conn.charge(hub);
+            self.send(publisher, command.bytes(), now);
+            command.clear(&mut self.hub.spares);
+            if let Some((conn, hub)) = self.both(publisher) {
+                conn.await_serving(hub, now);
+            }
+        }
+    }
+}
+
+impl<S> Conn<S> {
+    /// Gives a stream what fan-outs have for it that it was not given. To be done before anything
+    /// else is appended to it, ends it or changes its channels. Gives the bytes of that.
+    pub(super) fn catch_up(&mut self, hub: &mut Hub, now: Time) -> usize {
+        let mut given = 0;
+        while self.seen < hub.fan_outs.last
+            && let Some(part) =
+                hub.fan_outs
+                    .next_for(self.seen, self.id, &self.joined, &hub.channels)
+        {
+            self.seen = part.number;
+            given += self.take_part(hub, part, now);
+        }
+        self.seen = hub.fan_outs.last;
+        given
+    }
+
+    fn take_part(&mut self, hub: &mut Hub, part: Part, now: Time) -> usize {
+        let length = part
+            .event
+            .as_ref()
+            .map_or(0, |event| event.bytes(self.framing).len());
+        match &mut self.state {
+            State::AwaitingCallback(awaiting) if awaiting.is_close_buffered => return 0,
+            State::AwaitingCallback(awaiting) => {
+                awaiting.is_close_buffered = part.close;
+                if let Some(event) = part.event {
+                    self.take_into_window(hub, event, now);
+                }
+            }
+            State::Streaming(_) => {
+                if let Some(event) = part.event
+                    && !self.append(hub, event, now)
+                {
+                    return length;
+                }
+                if part.close {
+                    self.end_stream(hub, Reason::ServerClosed, None, now);
+                }
+            }
+            _ => return 0,
+        }
+        // What only ends a stream is work too.
+        length.max(1)
+    }
+
+    /// An event for many that comes before the backend's word. A client whose window cannot take
+    /// it would miss it and not know.
+    fn take_into_window(&mut self, hub: &mut Hub, event: Rc<Frame>, now: Time) {
+        match self.window_limit(hub, &event, 0) {
+            None => {
+                self.hold(hub, event);
+                self.charge(hub);
+            }
+            Some(limit) => {
+                hub.journal.limit(limit, self.state.token(), now);
+                self.turn_back(hub, Reason::Error, &routes::OVERLOADED, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What waits to be written to a connection: plain bytes first, then what is shared with others.
+
+use std::rc::Rc;
+
+use super::backlog::Backlog;
+use super::conn::{Conn, State};
+use super::frame::Frame;
+use super::hub::Hub;
+use super::journal::Limit;
+use crate::sse::Framing;
+use crate::time::Time;
+
+/// Pieces that are written at once; more bring next to nothing, as most are events of their own.
+pub const MOST_PIECES: usize = 16;
+
+/// What is to be written next.
+#[derive(Clone, Copy, Debug)]
+pub struct Output<'a> {
+    plain: &'a [u8],
+    backlog: Option<&'a Backlog>,
+    framing: Framing,
+}
+
+impl<'a> Output<'a> {
+    /// All of it, if it is one piece.
+    pub fn single(&self) -> Option<&'a [u8]> {
+        self.backlog.is_none().then_some(self.plain)
+    }
+
+    /// All pieces, none of them empty; one write takes [`MOST_PIECES`] of them.
+    pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let plain = (!self.plain.is_empty()).then_some(self.plain);
+        let framing = self.framing;
+        let shared = self.backlog.into_iter();
+        let shared = shared.flat_map(move |backlog| backlog.pieces(framing));
+        plain.into_iter().chain(shared)
+    }
+
+    /// Bytes of what one write takes.
+    pub fn len(&self) -> usize {
+        match self.single() {
+            Some(bytes) => bytes.len(),
+            None => self.pieces().take(MOST_PIECES).map(<[u8]>::len).sum(),
+        }
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.backlog.is_none()
+    }
+}
+
+impl<S> Conn<S> {
+    /// What is to be written next.
+    pub(super) fn output(&self) -> Output<'_> {
+        Output {
+            plain: self.out.bytes(),
+            backlog: self.sendable(),
+            framing: self.framing,
+        }
+    }
+
+    /// The same beside what the shell keeps; `None` when there is nothing.
+    pub(super) fn output_beside_io(&mut self) -> Option<(&mut S, Output<'_>)> {
+        let output = Output {
+            plain: self.out.bytes(),
+            backlog: sendable(&self.state, &self.backlog),
+            framing: self.framing,
+        };
+        (!output.is_empty()).then_some((&mut self.io, output))
+    }
+
+    fn sendable(&self) -> Option<&Backlog> {
+        sendable(&self.state, &self.backlog)
+    }
+
+    /// Whether nothing is left to be written.
+    pub(super) fn is_written(&self) -> bool {
+        self.out.is_empty() && self.sendable().is_none()
+    }
+
+    /// Bytes that are left to be written.
+    pub(super) fn unsent(&self) -> usize {
+        self.out.len() + self.sendable().map_or(0, Backlog::unsent)
+    }
+
+    /// Forgets the first `n` bytes of the output, which the socket has taken.
+    pub(super) fn consume(&mut self, hub: &mut Hub, n: usize) {
+        let plain = n.min(self.out.len());
+        self.out.consume(plain, &mut hub.spares);
+        if let Some(backlog) = &mut self.backlog
+            && n > plain
+        {
+            backlog.consume(n - plain, self.framing, &mut hub.shared);
+            if backlog.unsent() == 0 {
+                self.forget_backlog(hub);
+            }
+        }
+    }
+
+    /// Drops what waits, be it sendable or not.
+    pub(super) fn forget_backlog(&mut self, hub: &mut Hub) {
+        if let Some(mut backlog) = self.backlog.take() {
+            backlog.clear(&mut hub.shared);
+            hub.backlogs.give(backlog);
+        }
+    }
+
+    /// Appends plain bytes to the output.
+    pub(super) fn push(&mut self, hub: &mut Hub, bytes: &[u8], now: Time) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.is_written() {
+            self.stalled_since = now;
+        }
+        if self.sendable().is_some() {
+            return self.hold(hub, Frame::raw(bytes));
+        }
+        self.out.push(bytes, &mut hub.spares);
+    }
+
+    /// Appends an event to an open stream's output. False: there was no room, and the stream is
+    /// dropped.
+    pub(super) fn append(&mut self, hub: &mut Hub, event: Rc<Frame>, now: Time) -> bool {
+        let has_room = self.has_room(hub, self.growth(&event), now);
+        if has_room {
+            self.hold(hub, event);
+        }
+        has_room
+    }
+
+    /// Whether an open stream's output may grow by so many bytes; if not, the stream is dropped.
+    pub(super) fn has_room(&mut self, hub: &mut Hub, more: usize, now: Time) -> bool {
+        if self.is_written() {
+            self.stalled_since = now;
+        } else if self.unsent() + more > hub.settings.limits.max_unsent {
+            self.drop_stream(hub, Limit::Unsent, now);
+            return false;
+        }
+        true
+    }
+
+    /// The limit that keeps an event out of the callback window, of which `own` bytes are not in
+    /// memory yet.
+    pub(super) fn window_limit(&self, hub: &Hub, event: &Frame, own: usize) -> Option<Limit> {
+        let limits = &hub.settings.limits;
+        let window = self.backlog.as_ref().map_or(0, |window| window.unsent());
+        if window > 0 && window + self.growth(event) > limits.max_unsent {
+            Some(Limit::Window)
+        } else if hub.outbound() + own > limits.max_held {
+            Some(Limit::Held)
+        } else {
+            None
+        }
+    }
+
+    /// Puts a frame behind what waits already.
+    pub(super) fn hold(&mut self, hub: &mut Hub, frame: Rc<Frame>) {
+        let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
+        backlog.push(frame, self.framing, &mut hub.shared);
+    }
+
+    /// Bytes by which the backlog grows with an event, which may take out an earlier one. It never
+    /// shrinks enough to matter.
+    fn growth(&self, event: &Frame) -> usize {
+        let backlog = self.backlog.as_ref();
+        let replaced = backlog.map_or(0, |backlog| backlog.replaced(event, self.framing));
+        event.bytes(self.framing).len().saturating_sub(replaced)
+    }
+}
+
+/// What waits for the backend's word is not to be written yet.
+fn sendable<'a>(state: &State, backlog: &'a Option<Box<Backlog>>) -> Option<&'a Backlog> {
+    match state {
+        State::AwaitingCallback(_) => None,
+        _ => backlog.as_deref(),
+    }
+}

@@ -1,0 +1,112 @@
+//! Sends to many (contract, section 11): whom they reach, and what the publisher is told.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::Gateway;
+use super::channels::ChannelId;
+use super::fanout::Audience;
+use super::frame::Frame;
+use super::hub::Hub;
+use super::send::Verdict;
+use crate::tokens;
+use crate::wire::Event;
+
+impl<S> Gateway<S> {
+    pub(super) fn publish_to_tokens(
+        &mut self,
+        tokens: &[Cow<'_, str>],
+        event: Option<&Event<'_>>,
+        close: bool,
+    ) -> Verdict {
+        let mut streams = Vec::with_capacity(tokens.len());
+        let mut unknown = Vec::new();
+        for text in tokens {
+            let known = tokens::parse(text).and_then(|token| self.hub.streams.get(token));
+            match known {
+                Some(id) => streams.push(id),
+                None => unknown.push(text),
+            }
+        }
+        streams.sort_unstable();
+        let receivers = streams.len();
+        let verdict = self
+            .hub
+            .publish(Audience::Streams(streams), receivers, event, close);
+        match verdict {
+            Verdict::Done(_) if !unknown.is_empty() => {
+                let unknown = serde_json::to_string(&unknown).unwrap_or_default();
+                let json = format!(
+                    "{{\"status\":\"ok\",\"receivers\":{receivers},\"unknown\":{unknown}}}"
+                );
+                Verdict::Done(json.into())
+            }
+            verdict => verdict,
+        }
+    }
+
+    pub(super) fn publish_to_channels(
+        &mut self,
+        names: &[Cow<'_, str>],
+        event: Option<&Event<'_>>,
+        close: bool,
+    ) -> Verdict {
+        let channels = names.iter().filter_map(|name| self.hub.channels.find(name));
+        let channels: Vec<ChannelId> = channels.collect();
+        let receivers = self.receivers(&channels);
+        self.hub
+            .publish(Audience::Channels(channels), receivers, event, close)
+    }
+
+    pub(super) fn broadcast(&mut self, event: Option<&Event<'_>>, close: bool) -> Verdict {
+        let receivers = self.hub.streams.len();
+        self.hub.publish(Audience::All, receivers, event, close)
+    }
+
+    /// How many streams are in any of these channels.
+    fn receivers(&self, channels: &[ChannelId]) -> usize {
+        let all = &self.hub.channels;
+        if let [channel] = channels {
+            return all.members(*channel);
+        }
+        let mut is_counted = vec![false; self.conns.capacity()];
+        let mut receivers = 0;
+        for channel in channels {
+            for at in 0..all.members(*channel) {
+                if let Some(slot) = all.member(*channel, at)
+                    && !std::mem::replace(&mut is_counted[slot as usize], true)
+                {
+                    receivers += 1;
+                }
+            }
+        }
+        receivers
+    }
+}
+
+impl Hub {
+    /// Begins a fan-out, if there is anything to bring to anybody.
+    fn publish(
+        &mut self,
+        audience: Audience,
+        receivers: usize,
+        event: Option<&Event<'_>>,
+        close: bool,
+    ) -> Verdict {
+        let is_something = receivers > 0 && (event.is_some() || close);
+        if is_something && self.fan_outs.is_full() {
+            return Verdict::Queued;
+        }
+        let length = event.map_or(0, |event| event.data.len());
+        let names = || audience.names(&self.channels);
+        self.journal.fanned_out(names, receivers, length);
+        if is_something {
+            let frame: Option<Rc<Frame>> = event.map(|event| {
+                let fields = self.settings.event_format.fields(event);
+                Frame::event(&fields, event.key.as_deref())
+            });
+            self.fan_outs.begin(audience, frame, close);
+        }
+        Verdict::Done(format!("{{\"status\":\"ok\",\"receivers\":{receivers}}}").into())
+    }
+}
