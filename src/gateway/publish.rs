@@ -30,9 +30,9 @@ impl<S> Gateway<S> {
         }
         streams.sort_unstable();
         let receivers = streams.len();
-        let verdict = self
-            .hub
-            .publish(Audience::Streams(streams), receivers, event, close);
+        let audience = Audience::Streams(streams);
+        let names = &["tokens".into()];
+        let verdict = self.hub.publish(audience, names, receivers, event, close);
         match verdict {
             Verdict::Done(_) if !unknown.is_empty() => {
                 let unknown = serde_json::to_string(&unknown).unwrap_or_default();
@@ -54,13 +54,15 @@ impl<S> Gateway<S> {
         let channels = names.iter().filter_map(|name| self.hub.channels.find(name));
         let channels: Vec<ChannelId> = channels.collect();
         let receivers = self.receivers(&channels);
-        self.hub
-            .publish(Audience::Channels(channels), receivers, event, close)
+        let audience = Audience::Channels(channels);
+        self.hub.publish(audience, names, receivers, event, close)
     }
 
     pub(super) fn broadcast(&mut self, event: Option<&Event<'_>>, close: bool) -> Verdict {
         let receivers = self.hub.streams.len();
-        self.hub.publish(Audience::All, receivers, event, close)
+        let names = &["broadcast".into()];
+        self.hub
+            .publish(Audience::All, names, receivers, event, close)
     }
 
     /// How many streams are in any of these channels.
@@ -85,10 +87,12 @@ impl<S> Gateway<S> {
 }
 
 impl Hub {
-    /// Begins a fan-out, if there is anything to bring to anybody.
+    /// Begins a fan-out, if there is anything to bring to anybody. `names`: whom it is for, for the
+    /// log, where a name that nobody has joined matters most.
     fn publish(
         &mut self,
         audience: Audience,
+        names: &[Cow<'_, str>],
         receivers: usize,
         event: Option<&Event<'_>>,
         close: bool,
@@ -98,8 +102,8 @@ impl Hub {
             return Verdict::Queued;
         }
         let length = event.map_or(0, |event| event.data.len());
-        let names = || audience.names(&self.channels);
-        self.journal.fanned_out(names, receivers, length);
+        self.journal
+            .fanned_out(|| names.join(","), receivers, length);
         if is_something {
             let frame: Option<Rc<Frame>> = event.map(|event| {
                 let fields = self.settings.event_format.fields(event);
