@@ -141,18 +141,28 @@ impl<S> Gateway<S> {
         let Some((conn, hub)) = self.both(target) else {
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
+        conn.catch_up(hub, now);
+        if conn.state.token().is_none() {
+            // What was pending for it has ended it, as if that had been done when it was read.
+            conn.settle(hub, now);
+            hub.journal.token_unknown(token, now);
+            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+        }
         if conn.channels_after(hub, what) > hub.settings.limits.max_channels {
+            conn.settle(hub, now);
             return hub.refuse_send(SendError::InvalidChannel, now);
         }
-        conn.catch_up(hub, now);
-        conn.change_channels(hub, what);
-        match (&mut conn.state, what.event) {
-            (State::AwaitingCallback(_), _) => {
-                let verdict = conn.keep_for_later(hub, what, now);
-                conn.charge(hub);
-                verdict
+        if let State::AwaitingCallback(_) = conn.state {
+            let verdict = conn.keep_for_later(hub, what, now);
+            if let Verdict::Done(_) = verdict {
+                conn.change_channels(hub, what);
             }
-            (State::Streaming(_), Some(event)) => match conn.put(hub, event, now) {
+            conn.charge(hub);
+            return verdict;
+        }
+        conn.change_channels(hub, what);
+        match what.event {
+            Some(event) => match conn.put(hub, event, now) {
                 Put::Next(sent) => Verdict::Tried {
                     target,
                     close: what.close,
@@ -161,17 +171,12 @@ impl<S> Gateway<S> {
                 Put::Behind(sent) => self.put_behind(target, what.close, sent, now),
                 Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
             },
-            (State::Streaming(_), None) => {
+            None => {
                 if what.close {
                     conn.end_stream(hub, Reason::ServerClosed, None, now);
                 }
                 conn.settle(hub, now);
                 Verdict::Done(OK.into())
-            }
-            // What was pending for it has ended it.
-            _ => {
-                conn.settle(hub, now);
-                Verdict::Refused(routes::WRITE_FAILED)
             }
         }
     }
@@ -301,9 +306,6 @@ impl<S> Conn<S> {
     }
 
     fn change_channels(&mut self, hub: &mut Hub, what: &ForOne<'_>) {
-        if !matches!(self.state, State::AwaitingCallback(_) | State::Streaming(_)) {
-            return;
-        }
         for name in what.unsubscribe {
             hub.channels.leave(&mut self.joined, name);
         }
