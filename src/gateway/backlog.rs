@@ -2,9 +2,10 @@
 //!
 //! Laws: whatever is in [`Conn::out`](super::conn::Conn) goes first; a stream without anything
 //! waiting here owns none of this. Of events with the same key that wait, unsent, there is the last
-//! one only (contract, section 11); what has begun to be written is left alone.
+//! one only (contract, section 11); what has begun to be written is left alone, and so is what the
+//! socket was not offered yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use super::frame::{Frame, Shared};
@@ -90,11 +91,34 @@ impl Backlog {
         old.map_or(0, |old| old.bytes(framing).len())
     }
 
-    /// Appends a frame, and takes out what waits with the same key.
-    pub(super) fn push(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
+    /// Takes out what `frame` is to stand for, the last one of its key.
+    pub(super) fn replace(&mut self, frame: &Frame, framing: Framing, shared: &mut Shared) {
         if let Some(place) = frame.key().and_then(|key| self.place(key)) {
-            self.take_out(place, framing, shared);
+            self.take_out((place - self.first) as usize, framing, shared);
+            self.tidy();
         }
+    }
+
+    /// Takes out every frame of which nothing is written and behind which there is one of its key.
+    pub(super) fn keep_latest(&mut self, framing: Framing, shared: &mut Shared) {
+        if self.keyed < 2 {
+            return;
+        }
+        let begun = usize::from(self.written > 0);
+        let mut keys = HashSet::new();
+        for at in (begun..self.frames.len()).rev() {
+            let frame = self.frames[at].as_ref();
+            if let Some(key) = frame.and_then(|frame| frame.key())
+                && !keys.insert(Rc::clone(key))
+            {
+                self.take_out(at, framing, shared);
+            }
+        }
+        self.tidy();
+    }
+
+    /// Appends a frame.
+    pub(super) fn push(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
         shared.hold(&frame);
         self.unsent += frame.bytes(framing).len();
         if let Some(key) = frame.key() {
@@ -168,8 +192,7 @@ impl Backlog {
         Some(self.first + at as u64).filter(|place| *place >= begun)
     }
 
-    fn take_out(&mut self, place: u64, framing: Framing, shared: &mut Shared) {
-        let at = (place - self.first) as usize;
+    fn take_out(&mut self, at: usize, framing: Framing, shared: &mut Shared) {
         let Some(frame) = self.frames[at].take() else {
             return;
         };
@@ -177,6 +200,9 @@ impl Backlog {
         self.unsent -= frame.bytes(framing).len();
         self.keyed -= 1;
         self.holes += 1;
+    }
+
+    fn tidy(&mut self) {
         self.drop_holes_in_front();
         if self.holes > self.frames.len() / 2 {
             self.close_up();

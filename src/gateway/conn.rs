@@ -66,6 +66,9 @@ pub(super) struct Conn<S> {
     pub(super) is_eof: bool,
     /// The socket took less than it was offered and will say when it takes more.
     pub(super) is_blocked: bool,
+    /// Events were put behind others that the socket was not offered yet: what it leaves of them is
+    /// still to be judged.
+    pub(super) is_piled: bool,
     /// A flush is among the effects already.
     pub(super) is_flush_queued: bool,
     /// Nothing is read until the peer reads its answers.
@@ -240,6 +243,7 @@ impl<S> Conn<S> {
             is_new: true,
             is_eof: false,
             is_blocked: false,
+            is_piled: false,
             is_flush_queued: false,
             is_paused: false,
             is_ready: false,

@@ -248,12 +248,13 @@ impl<S> Gateway<S> {
         }
         // Otherwise more pieces follow at once.
         let is_tried = conn.is_blocked || conn.is_written();
+        let has_room = !is_tried || conn.judge(hub, now);
         if conn.is_blocked {
             self.evict_outbound(id, now);
             self.evict_inbound(id, now);
         }
         if is_tried {
-            self.settle_send(id, true, now);
+            self.settle_send(id, has_room, now);
         }
         self.settle(id, now);
     }

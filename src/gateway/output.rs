@@ -131,10 +131,33 @@ impl<S> Conn<S> {
     }
 
     /// Whether an open stream's output may grow by so many bytes; if not, the stream is dropped.
+    /// What is put behind bytes that the socket was not offered yet is judged when it was.
     pub(super) fn has_room(&mut self, hub: &mut Hub, more: usize, now: Time) -> bool {
         if self.is_written() {
             self.stalled_since = now;
+        } else if !self.is_blocked {
+            self.is_piled = true;
         } else if self.unsent() + more > hub.settings.limits.max_unsent {
+            self.drop_stream(hub, Limit::Unsent, now);
+            return false;
+        }
+        true
+    }
+
+    /// The socket was offered all that had been put there before: what it left is as if each event
+    /// had been offered when it came. False: that is too much, and the stream is dropped.
+    pub(super) fn judge(&mut self, hub: &mut Hub, now: Time) -> bool {
+        if !std::mem::take(&mut self.is_piled) || !self.is_blocked {
+            return true;
+        }
+        let Some(backlog) = &mut self.backlog else {
+            return true;
+        };
+        backlog.keep_latest(self.framing, &mut hub.shared);
+        // One event is always taken by an empty queue.
+        let is_one = self.out.is_empty() && backlog.frames().nth(1).is_none();
+        let is_too_much = !is_one && self.unsent() > hub.settings.limits.max_unsent;
+        if is_too_much && matches!(self.state, State::Streaming(_)) {
             self.drop_stream(hub, Limit::Unsent, now);
             return false;
         }
@@ -155,9 +178,15 @@ impl<S> Conn<S> {
         }
     }
 
-    /// Puts a frame behind what waits already.
+    /// Puts a frame behind what waits already, and takes out what waits with the same key: for the
+    /// socket, which would not take it, or for the backend's word. What the socket was not offered
+    /// yet does not wait.
     pub(super) fn hold(&mut self, hub: &mut Hub, frame: Rc<Frame>) {
+        let waits = self.is_blocked || matches!(self.state, State::AwaitingCallback(_));
         let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
+        if waits {
+            backlog.replace(&frame, self.framing, &mut hub.shared);
+        }
         backlog.push(frame, self.framing, &mut hub.shared);
     }
 
