@@ -3,6 +3,7 @@
 
 mod callback_connections;
 mod callback_window;
+mod channels;
 mod cli;
 mod connect;
 mod connect_outcomes;
