@@ -13,8 +13,8 @@ use crate::support::{Client, Gateway, OK, assert_error, assert_ok, open_stream};
 const STREAMS: usize = 8;
 const CHANNELS: usize = 5;
 /// Enough for a fan-out to take several slices.
-const CROWD: usize = 100;
-const COMMANDS: usize = 400;
+const CROWD: usize = 200;
+const COMMANDS: usize = 1500;
 
 /// Numbers that are the same in each run.
 struct Numbers(u64);
@@ -74,7 +74,7 @@ impl Model {
                 let names = all.map(|channel| format!("c{channel}"));
                 self.publish(json!({"channels": names}), &all, &data)
             }
-            11..13 => self.to_some(&data),
+            11..13 => self.some_tokens(&data),
             13 => {
                 self.give(|_| true, &data);
                 self.crowd.push(data.clone());
@@ -127,7 +127,7 @@ impl Model {
         (command, Told::Receivers(receivers))
     }
 
-    fn to_some(&mut self, data: &str) -> (Value, Told) {
+    fn some_tokens(&mut self, data: &str) -> (Value, Told) {
         let all: Vec<usize> = (0..3).map(|_| self.numbers.below(STREAMS)).collect();
         let tokens: Vec<String> = all
             .iter()
