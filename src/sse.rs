@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use memchr::memchr2;
 use serde::de::IgnoredAny;
 
-use crate::wire::Event;
+use crate::wire::{self, Event};
 
 /// How a stream's bytes are framed on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +80,17 @@ impl Format {
 
 /// `data` stands as it is where it is JSON: what is a number for one reader is no text for another.
 fn envelope(name: &str, data: &str) -> String {
-    let name = serde_json::Value::from(name);
-    if serde_json::from_str::<IgnoredAny>(data).is_ok() {
-        format!("{{\"type\":{name},\"payload\":{data}}}")
+    let mut json = String::with_capacity(name.len() + data.len() + 32);
+    json.push_str("{\"type\":");
+    wire::push_string(&mut json, name);
+    json.push_str(",\"payload\":");
+    if serde_json::from_slice::<IgnoredAny>(data.as_bytes()).is_ok() {
+        json.push_str(data);
     } else {
-        let data = serde_json::Value::from(data);
-        format!("{{\"type\":{name},\"payload\":{data}}}")
+        wire::push_string(&mut json, data);
     }
+    json.push('}');
+    json
 }
 
 /// Most bytes that a chunk's framing adds to an event: sixteen digits and two line ends.
