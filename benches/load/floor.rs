@@ -1,9 +1,12 @@
 //! The floor: a server that does the gateway's socket traffic with the least code imaginable.
 //!
-//! One read of the request, one write to the stream, one write of the answers; everything stands
-//! at a fixed offset, nothing is parsed, checked, limited, logged or asked of a backend. What it
-//! costs is what the kernel and the event loop cost, so the ratio to it tells what the gateway
+//! One read of the request, one write to each of its streams, one write of the answers; everything
+//! stands at a fixed offset, nothing is parsed, checked, limited, logged or asked of a backend. What
+//! it costs is what the kernel and the event loop cost, so the ratio to it tells what the gateway
 //! adds. Whatever it is not made for is a panic.
+//!
+//! A send to a channel or to tokens is answered first, as early as anything can answer it, and
+//! then written to all in one go.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
+use crate::many::{self, Kind, Shape};
 use crate::wire::{
     self, ANSWER, CHUNK_BYTES, CHUNK_HEAD, CHUNK_TAIL, DATA_BYTES, HEARTBEAT, SendRequest,
 };
@@ -27,7 +31,17 @@ struct Conn {
     socket: TcpStream,
     /// The front of a request whose rest is not there yet.
     rest: Vec<u8>,
-    is_stream: bool,
+    role: Role,
+}
+
+/// What a connection is, by the first bytes that came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Unknown,
+    Stream,
+    /// It sends to one stream at a time.
+    Publisher,
+    PublisherToMany(Shape),
 }
 
 struct Floor {
@@ -35,7 +49,11 @@ struct Floor {
     conns: slab::Slab<Conn>,
     /// Each stream's connection, by its number.
     streams: Vec<usize>,
+    /// Streams that are open.
+    open: usize,
     request: SendRequest,
+    /// Bytes of one read: as many as the longest request has.
+    read_bytes: usize,
     buffer: Vec<u8>,
     chunk: [u8; CHUNK_BYTES],
     answers: Vec<u8>,
@@ -79,6 +97,8 @@ impl Floor {
             poll: Poll::new()?,
             conns: slab::Slab::new(),
             streams: Vec::new(),
+            open: 0,
+            read_bytes: READ_BYTES,
             buffer: vec![0; READ_BYTES],
             chunk,
             answers: ANSWER.repeat(2 * READ_BYTES / request.len()),
@@ -101,13 +121,14 @@ impl Floor {
             entry.insert(Conn {
                 socket,
                 rest: Vec::new(),
-                is_stream: false,
+                role: Role::Unknown,
             });
         }
     }
 
     fn read(&mut self, index: usize, is_closed: bool) -> std::io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(self.read_bytes, 0);
         while let Some(conn) = self.conns.get_mut(index) {
             let n = match conn.socket.read(&mut buffer) {
                 Ok(n) => n,
@@ -115,11 +136,12 @@ impl Floor {
                 Err(_) => 0,
             };
             if n == 0 {
-                self.conns.remove(index);
+                let conn = self.conns.remove(index);
+                self.open -= usize::from(conn.role == Role::Stream);
                 break;
             }
             self.take(index, &buffer[..n])?;
-            if n < READ_BYTES && !is_closed {
+            if n < buffer.len() && !is_closed {
                 break;
             }
         }
@@ -128,29 +150,62 @@ impl Floor {
     }
 
     fn take(&mut self, index: usize, bytes: &[u8]) -> std::io::Result<()> {
-        let conn = &mut self.conns[index];
-        if conn.is_stream {
-            return Ok(());
+        if self.conns[index].role == Role::Unknown {
+            self.meet(index, bytes)?;
         }
-        if bytes[0] == b'G' && conn.rest.is_empty() {
-            conn.is_stream = true;
+        let conn = &mut self.conns[index];
+        let length = match conn.role {
+            Role::Unknown | Role::Stream => return Ok(()),
+            Role::Publisher => self.request.len(),
+            Role::PublisherToMany(shape) => shape.length,
+        };
+        if conn.rest.is_empty() && bytes.len().is_multiple_of(length) {
+            return self.serve(index, bytes);
+        }
+        let mut whole = std::mem::take(&mut conn.rest);
+        whole.extend_from_slice(bytes);
+        let end = whole.len() - whole.len() % length;
+        self.serve(index, &whole[..end])?;
+        self.conns[index].rest = whole.split_off(end);
+        Ok(())
+    }
+
+    /// The first bytes of a connection: they tell what it is, and open a stream.
+    fn meet(&mut self, index: usize, bytes: &[u8]) -> std::io::Result<()> {
+        let conn = &mut self.conns[index];
+        conn.role = if bytes[0] == b'G' {
+            Role::Stream
+        } else if let Some(shape) = Shape::of(bytes) {
+            self.read_bytes = self
+                .read_bytes
+                .max(shape.length.next_multiple_of(READ_BYTES));
+            Role::PublisherToMany(shape)
+        } else {
+            Role::Publisher
+        };
+        if conn.role == Role::Stream {
             put(&mut conn.socket, wire::STREAM_HEAD)?;
             let number = wire::requested_number(bytes).expect("a whole request") as usize;
             if self.streams.len() <= number {
                 self.streams.resize(number + 1, NOWHERE);
             }
             self.streams[number] = index;
-            return Ok(());
+            self.open += 1;
         }
-        if conn.rest.is_empty() && bytes.len().is_multiple_of(self.request.len()) {
-            return self.forward(index, bytes);
-        }
-        let mut whole = std::mem::take(&mut conn.rest);
-        whole.extend_from_slice(bytes);
-        let end = whole.len() - whole.len() % self.request.len();
-        self.forward(index, &whole[..end])?;
-        self.conns[index].rest = whole.split_off(end);
         Ok(())
+    }
+
+    /// Whole requests.
+    fn serve(&mut self, index: usize, requests: &[u8]) -> std::io::Result<()> {
+        match self.conns[index].role {
+            Role::PublisherToMany(shape) => {
+                for request in requests.chunks_exact(shape.length) {
+                    self.forward_to_many(index, shape, request)?;
+                }
+                Ok(())
+            }
+            _ => self.forward(index, requests),
+        }
     }
 
     /// Whole requests: an event each, then their answers together.
@@ -165,9 +220,38 @@ impl Floor {
         put(&mut self.conns[index].socket, &self.answers[..bytes])
     }
 
+    /// A send to many: the same bytes for each of them.
+    fn forward_to_many(
+        &mut self,
+        index: usize,
+        shape: Shape,
+        request: &[u8],
+    ) -> std::io::Result<()> {
+        let data = shape.data(request);
+        self.chunk[CHUNK_HEAD.len()..CHUNK_HEAD.len() + DATA_BYTES].copy_from_slice(data);
+        match shape.kind {
+            Kind::Channel => {
+                put(&mut self.conns[index].socket, &many::answer(self.open))?;
+                for (_, conn) in &mut self.conns {
+                    if conn.role == Role::Stream {
+                        put(&mut conn.socket, &self.chunk)?;
+                    }
+                }
+            }
+            Kind::Tokens { at, count } => {
+                put(&mut self.conns[index].socket, &many::answer(count))?;
+                for number in many::numbers(request, at, count) {
+                    let stream = self.streams[number];
+                    put(&mut self.conns[stream].socket, &self.chunk)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn beat(&mut self) -> std::io::Result<()> {
         for (_, conn) in &mut self.conns {
-            if conn.is_stream {
+            if conn.role == Role::Stream {
                 put(&mut conn.socket, HEARTBEAT)?;
             }
         }

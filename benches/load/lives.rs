@@ -19,7 +19,7 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 const LOG_DELAY: Duration = Duration::from_millis(200);
 
 /// A heartbeat interval that no run lives to see.
-const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 /// Events that a stream of the scenario `churn` gets before it leaves.
 const EVENTS_OF_A_LIFE: u64 = 4;

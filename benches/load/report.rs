@@ -130,7 +130,7 @@ impl Results {
 }
 
 /// The middle one of sorted values, or the mean of the two in the middle.
-fn median(sorted: &[f64]) -> Option<f64> {
+pub(crate) fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     match sorted.len() {
         0 => None,

@@ -6,7 +6,7 @@ use crate::Outcome;
 use crate::backend::Backend;
 use crate::load::Load;
 use crate::process::{Cores, Cpu, Kind, Server};
-use crate::{lives, many, sends};
+use crate::{fanout, lives, many, sends};
 
 /// How long the backend's accounts may take to balance after the last client left.
 const SETTLING: Duration = Duration::from_secs(15);
@@ -25,11 +25,13 @@ pub(crate) enum Scenario {
     Rate,
     Sweep,
     Churn,
+    Fanout,
+    Tokens,
     Members,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 9] = [
+    pub(crate) const ALL: [Scenario; 11] = [
         Scenario::Start,
         Scenario::Idle,
         Scenario::Connect,
@@ -38,6 +40,8 @@ impl Scenario {
         Scenario::Rate,
         Scenario::Sweep,
         Scenario::Churn,
+        Scenario::Fanout,
+        Scenario::Tokens,
         Scenario::Members,
     ];
 
@@ -51,6 +55,8 @@ impl Scenario {
             Scenario::Rate => "rate",
             Scenario::Sweep => "sweep",
             Scenario::Churn => "churn",
+            Scenario::Fanout => "fanout",
+            Scenario::Tokens => "tokens",
             Scenario::Members => "members",
         }
     }
@@ -66,6 +72,10 @@ impl Scenario {
             Scenario::Rate => "5,000 sends/s at fixed times, latency from the scheduled time",
             Scenario::Sweep => "one publisher sends one event to each stream in turn",
             Scenario::Churn => "streams open, get 4 events and leave; each eighth leaves unopened",
+            Scenario::Fanout => {
+                "one event of 100 bytes to a channel that all are in, some 30 times"
+            }
+            Scenario::Tokens => "one event of 100 bytes to the tokens of all, some 300 times",
             Scenario::Members => "streams held, all in no channel and then all in one",
         }
     }
@@ -73,7 +83,9 @@ impl Scenario {
     fn streams(self) -> u32 {
         match self {
             Scenario::Start => 0,
-            Scenario::Idle | Scenario::Sweep | Scenario::Members => 10_000,
+            Scenario::Idle | Scenario::Sweep => 10_000,
+            Scenario::Fanout | Scenario::Members => 10_000,
+            Scenario::Tokens => many::MOST_TOKENS,
             Scenario::Connect => 5_000,
             Scenario::Closed | Scenario::Pipelined | Scenario::Rate => 1_000,
             Scenario::Churn => 500,
@@ -93,9 +105,12 @@ impl Scenario {
         if self == Scenario::Start {
             return (0, Duration::ZERO);
         }
-        let streams = plan
+        let mut streams = plan
             .streams
             .unwrap_or(self.streams().min(plan.most_streams));
+        if self == Scenario::Tokens {
+            streams = streams.min(many::MOST_TOKENS);
+        }
         let seconds = plan.seconds.unwrap_or(self.seconds());
         (
             streams.max(sends::PUBLISHERS as u32),
@@ -111,6 +126,8 @@ impl Scenario {
     fn heartbeat(self) -> Duration {
         match self {
             Scenario::Idle => Duration::from_secs(1),
+            // None: what has come to a client must be an event.
+            Scenario::Fanout | Scenario::Tokens => lives::DAY,
             _ => Duration::from_secs(15),
         }
     }
@@ -199,8 +216,11 @@ pub(crate) fn run(scenario: Scenario, kind: Kind, plan: &Plan) -> Outcome<Sample
         Scenario::Pipelined => |run| sends::closed(run, 8),
         Scenario::Rate => sends::rate,
         Scenario::Sweep => sends::sweep,
+        Scenario::Fanout => fanout::channel,
+        Scenario::Tokens => fanout::tokens,
     };
-    run_with(scenario, kind, plan, None, work)
+    let channel = (scenario == Scenario::Fanout).then_some(many::CHANNEL);
+    run_with(scenario, kind, plan, channel, work)
 }
 
 /// What the memory of a stream in a channel is beyond that of one in none. The floor has nothing

@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use crate::Outcome;
+use crate::many::EVERYONE;
 use crate::wire::{self, CHUNK_BYTES, CHUNK_HEAD, CHUNK_TAIL, HEARTBEAT, Mark, STREAM_HEAD};
 
 /// What all streams together have seen.
@@ -46,20 +47,47 @@ pub(crate) enum Phase {
     Open,
 }
 
+/// Events that one publisher sent to a stream: they have an order.
+#[derive(Debug, Default)]
+pub(crate) struct Sequence {
+    /// Those that the publisher was told to send.
+    pub(crate) sent: u64,
+    /// The place of the one that is to come next.
+    expected: u64,
+    /// Places that were passed over.
+    missing: Vec<u64>,
+}
+
+impl Sequence {
+    fn note(&mut self, place: u64, tally: &mut Tally) {
+        if place >= self.expected {
+            self.missing.extend(self.expected..place);
+            self.expected = place + 1;
+        } else if let Some(at) = self.missing.iter().position(|&it| it == place) {
+            self.missing.swap_remove(at);
+            tally.misordered += 1;
+        } else {
+            tally.duplicated += 1;
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.missing.len() as u64 + self.sent.saturating_sub(self.expected)
+    }
+}
+
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: TcpStream,
     pub(crate) number: u32,
     pub(crate) phase: Phase,
-    /// Its events that publishers were told to send.
-    pub(crate) sent: u64,
+    /// Events for it alone.
+    pub(crate) own: Sequence,
+    /// Events for everyone.
+    pub(crate) shared: Sequence,
     /// Its events that came.
     pub(crate) received: u64,
-    /// The place of the event that is to come next.
-    expected: u64,
-    /// Places that were passed over.
-    missing: Vec<u64>,
     /// The front of a chunk whose rest is not there yet.
     rest: Vec<u8>,
 }
@@ -82,10 +110,9 @@ impl Stream {
             socket: connect().map_err(failed)?,
             number,
             phase: Phase::Connecting,
-            sent: 0,
+            own: Sequence::default(),
+            shared: Sequence::default(),
             received: 0,
-            expected: 0,
-            missing: Vec::new(),
             rest: Vec::new(),
         })
     }
@@ -169,29 +196,28 @@ impl Stream {
     }
 
     fn count(&mut self, mark: Mark, tally: &mut Tally, now: u64) -> Outcome<()> {
-        if mark.number != self.number {
-            return Err(self.fault(&format!("it got an event of stream {}", mark.number)));
-        }
+        let sequence = match mark.number {
+            EVERYONE => &mut self.shared,
+            number if number == self.number => &mut self.own,
+            other => return Err(self.fault(&format!("it got an event of stream {other}"))),
+        };
+        sequence.note(mark.sequence, tally);
         tally.events += 1;
         self.received += 1;
         if let Some(latency) = &mut tally.latency {
             latency.saturating_record(now.saturating_sub(mark.due));
-        }
-        if mark.sequence >= self.expected {
-            self.missing.extend(self.expected..mark.sequence);
-            self.expected = mark.sequence + 1;
-        } else if let Some(at) = self.missing.iter().position(|&it| it == mark.sequence) {
-            self.missing.swap_remove(at);
-            tally.misordered += 1;
-        } else {
-            tally.duplicated += 1;
         }
         Ok(())
     }
 
     /// Events that were sent and did not come.
     pub(crate) fn lost(&self) -> u64 {
-        self.missing.len() as u64 + self.sent.saturating_sub(self.expected)
+        self.own.lost() + self.shared.lost()
+    }
+
+    /// Whether something has come that was not read.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.socket.peek(&mut [0]).is_ok_and(|n| n > 0)
     }
 
     fn check(&self, front: &[u8], expected: &[&[u8]]) -> Outcome<()> {

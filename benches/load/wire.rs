@@ -2,6 +2,7 @@
 //!
 //! Every length is fixed: ports have five digits, streams eight, sequence numbers ten. So the
 //! floor finds everything at an offset, and both servers move exactly the same number of bytes.
+//! Sends to many are in `many`.
 
 use memchr::memmem;
 
@@ -170,16 +171,16 @@ impl SendRequest {
 /// What an event's data says about itself; filler makes up its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// The stream that it is for.
+    /// The stream that it is for, or [`EVERYONE`](crate::many::EVERYONE).
     pub(crate) number: u32,
-    /// Its place among the stream's events, from 0.
+    /// Its place among the stream's own events, or among those for everyone, from 0.
     pub(crate) sequence: u64,
     /// When it was to be sent, in nanoseconds since the load's start.
     pub(crate) due: u64,
 }
 
 impl Mark {
-    fn write(self, data: &mut [u8]) {
+    pub(crate) fn write(self, data: &mut [u8]) {
         put_decimal(&mut data[0..8], u64::from(self.number));
         put_decimal(&mut data[9..19], self.sequence);
         put_decimal(&mut data[20..40], self.due);
