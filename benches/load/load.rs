@@ -48,7 +48,8 @@ pub(crate) struct Peers<'a> {
     request: SendRequest,
     pub(crate) tally: Tally,
     buffer: Vec<u8>,
-    epoch: Instant,
+    /// The load's start.
+    pub(crate) epoch: Instant,
     /// Streams whose request was written in this turn.
     pub(crate) asked: Vec<usize>,
     /// Streams that were opened in this turn.

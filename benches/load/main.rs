@@ -8,6 +8,7 @@
 //! connect and one disconnect, or when a scenario could not be finished.
 
 mod backend;
+mod beside;
 mod fanout;
 mod floor;
 mod lives;

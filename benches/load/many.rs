@@ -20,10 +20,14 @@ pub(crate) const MOST_TOKENS: u32 = 1_000;
 const TOKEN_STEP: usize = TOKEN_BYTES + "\"\",".len();
 
 const CHANNEL_FRONT: &str = "{\"channel\":\"";
+const BROADCAST_FRONT: &str = "{\"broadcast\":true,";
 const TOKENS_FRONT: &str = "{\"tokens\":[\"";
 const TOKENS_TAIL: &str = "\"],";
 const EVENT_FRONT: &str = "\"event\":{\"data\":\"";
 const EVENT_TAIL: &str = "\"}}";
+
+/// A request for a server's health, of a length that both servers know.
+pub(crate) const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 
 /// Whom a send is for.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,7 @@ pub(crate) enum Target<'a> {
     Channel,
     /// These, [`MOST_TOKENS`] at most.
     Tokens(&'a [Token]),
+    Broadcast,
 }
 
 /// A send to many without its mark.
@@ -44,6 +49,7 @@ impl ManyRequest {
     pub(crate) fn new(port: u16, target: Target<'_>) -> ManyRequest {
         let mut body = match target {
             Target::Channel => format!("{CHANNEL_FRONT}{CHANNEL}\","),
+            Target::Broadcast => BROADCAST_FRONT.to_owned(),
             Target::Tokens(tokens) => {
                 let tokens = tokens.iter().map(|token| String::from_utf8_lossy(token));
                 let list = tokens.collect::<Vec<_>>().join("\",\"");
@@ -104,6 +110,7 @@ pub(crate) enum Kind {
         at: usize,
         count: usize,
     },
+    Broadcast,
 }
 
 impl Shape {
@@ -113,6 +120,8 @@ impl Shape {
         let body = &request[head..];
         let kind = if body.starts_with(CHANNEL_FRONT.as_bytes()) {
             Kind::Channel
+        } else if body.starts_with(BROADCAST_FRONT.as_bytes()) {
+            Kind::Broadcast
         } else if body.starts_with(TOKENS_FRONT.as_bytes()) {
             let at = head + TOKENS_FRONT.len();
             let behind = TOKENS_TAIL.len() + EVENT_FRONT.len() + DATA_BYTES + EVENT_TAIL.len();

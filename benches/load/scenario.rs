@@ -6,7 +6,7 @@ use crate::Outcome;
 use crate::backend::Backend;
 use crate::load::Load;
 use crate::process::{Cores, Cpu, Kind, Server};
-use crate::{fanout, lives, many, sends};
+use crate::{beside, fanout, lives, many, sends};
 
 /// How long the backend's accounts may take to balance after the last client left.
 const SETTLING: Duration = Duration::from_secs(15);
@@ -27,11 +27,12 @@ pub(crate) enum Scenario {
     Churn,
     Fanout,
     Tokens,
+    FanoutBeside,
     Members,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 11] = [
+    pub(crate) const ALL: [Scenario; 12] = [
         Scenario::Start,
         Scenario::Idle,
         Scenario::Connect,
@@ -42,6 +43,7 @@ impl Scenario {
         Scenario::Churn,
         Scenario::Fanout,
         Scenario::Tokens,
+        Scenario::FanoutBeside,
         Scenario::Members,
     ];
 
@@ -57,6 +59,7 @@ impl Scenario {
             Scenario::Churn => "churn",
             Scenario::Fanout => "fanout",
             Scenario::Tokens => "tokens",
+            Scenario::FanoutBeside => "fanout_beside",
             Scenario::Members => "members",
         }
     }
@@ -76,6 +79,7 @@ impl Scenario {
                 "one event of 100 bytes to a channel that all are in, some 30 times"
             }
             Scenario::Tokens => "one event of 100 bytes to the tokens of all, some 300 times",
+            Scenario::FanoutBeside => "broadcasts without a pause, and what others feel meanwhile",
             Scenario::Members => "streams held, all in no channel and then all in one",
         }
     }
@@ -84,7 +88,7 @@ impl Scenario {
         match self {
             Scenario::Start => 0,
             Scenario::Idle | Scenario::Sweep => 10_000,
-            Scenario::Fanout | Scenario::Members => 10_000,
+            Scenario::Fanout | Scenario::FanoutBeside | Scenario::Members => 10_000,
             Scenario::Tokens => many::MOST_TOKENS,
             Scenario::Connect => 5_000,
             Scenario::Closed | Scenario::Pipelined | Scenario::Rate => 1_000,
@@ -126,6 +130,7 @@ impl Scenario {
     fn heartbeat(self) -> Duration {
         match self {
             Scenario::Idle => Duration::from_secs(1),
+            Scenario::FanoutBeside => beside::HEARTBEAT,
             // None: what has come to a client must be an event.
             Scenario::Fanout | Scenario::Tokens => lives::DAY,
             _ => Duration::from_secs(15),
@@ -218,6 +223,7 @@ pub(crate) fn run(scenario: Scenario, kind: Kind, plan: &Plan) -> Outcome<Sample
         Scenario::Sweep => sends::sweep,
         Scenario::Fanout => fanout::channel,
         Scenario::Tokens => fanout::tokens,
+        Scenario::FanoutBeside => beside::beside,
     };
     let channel = (scenario == Scenario::Fanout).then_some(many::CHANNEL);
     run_with(scenario, kind, plan, channel, work)

@@ -21,6 +21,8 @@ pub(crate) struct Tally {
     pub(crate) misordered: u64,
     /// From when an event was to be sent to its receipt, in nanoseconds.
     pub(crate) latency: Option<Histogram<u64>>,
+    /// How the heartbeats keep their time. `None`: each stream learns its cadence.
+    pub(crate) beats: Option<Beats>,
 }
 
 impl Tally {
@@ -32,7 +34,32 @@ impl Tally {
             duplicated: 0,
             misordered: 0,
             latency: None,
+            beats: None,
         }
+    }
+}
+
+/// How the heartbeats keep their time.
+#[derive(Debug)]
+pub(crate) struct Beats {
+    /// From one to the next, in nanoseconds.
+    pub(crate) interval: u64,
+    /// Behind the cadence, in nanoseconds: less than an interval.
+    pub(crate) lateness: Histogram<u64>,
+    /// Those that did not come before the next one was due.
+    pub(crate) left_out: u64,
+}
+
+impl Beats {
+    /// Notes a heartbeat that was due at a time and came `now`; gives when it was due, or the one
+    /// that it must have been.
+    fn note(&mut self, mut due: u64, now: u64) -> u64 {
+        while now >= due + self.interval {
+            due += self.interval;
+            self.left_out += 1;
+        }
+        self.lateness.saturating_record(now.saturating_sub(due));
+        due
     }
 }
 
@@ -88,6 +115,9 @@ pub(crate) struct Stream {
     pub(crate) shared: Sequence,
     /// Its events that came.
     pub(crate) received: u64,
+    /// When its last heartbeat was due, in nanoseconds since the load's start; while the cadence
+    /// is being learnt, when it came.
+    beat: u64,
     /// The front of a chunk whose rest is not there yet.
     rest: Vec<u8>,
 }
@@ -113,6 +143,7 @@ impl Stream {
             own: Sequence::default(),
             shared: Sequence::default(),
             received: 0,
+            beat: 0,
             rest: Vec::new(),
         })
     }
@@ -181,6 +212,10 @@ impl Stream {
                 bytes = behind;
             } else if let Some(behind) = bytes.strip_prefix(HEARTBEAT) {
                 tally.heartbeats += 1;
+                self.beat = match &mut tally.beats {
+                    Some(beats) => beats.note(self.beat + beats.interval, now),
+                    None => now,
+                };
                 bytes = behind;
             } else {
                 let front = &bytes[..bytes.len().min(CHUNK_HEAD.len())];
