@@ -24,7 +24,11 @@ pub struct Output<'a> {
 impl<'a> Output<'a> {
     /// All of it, if it is one piece.
     pub fn single(&self) -> Option<&'a [u8]> {
-        self.backlog.is_none().then_some(self.plain)
+        match self.backlog {
+            None => Some(self.plain),
+            Some(backlog) if self.plain.is_empty() => backlog.single(self.framing),
+            Some(_) => None,
+        }
     }
 
     /// All pieces, none of them empty; one write takes [`MOST_PIECES`] of them.
