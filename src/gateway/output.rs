@@ -134,11 +134,12 @@ impl<S> Conn<S> {
         has_room
     }
 
-    /// Whether an open stream's output may grow by so many bytes; if not, the stream is dropped.
+    /// Whether an open stream's output may grow by so many bytes; if not, the stream is dropped. What
+    /// its socket was not offered yet may be any number.
     pub(super) fn has_room(&mut self, hub: &mut Hub, more: usize, now: Time) -> bool {
         if self.is_written() {
             self.stalled_since = now;
-        } else if self.unsent() + more > hub.settings.limits.max_unsent {
+        } else if self.is_blocked && self.unsent() + more > hub.settings.limits.max_unsent {
             self.drop_stream(hub, Limit::Unsent, now);
             return false;
         }
