@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::names::{MOST_NAMES, Names, is_channel};
-use super::raw::{self, Field, RawCommand, RawEvent, WrongType};
+use super::raw::{self, Field, RawCommand, RawEvent, Whose, WrongType};
 use super::send::{id, is_event_name, key, retry};
 use super::{Directives, Event};
 
@@ -18,7 +18,7 @@ pub fn directives(body: Option<&[u8]>) -> Directives {
     if body.is_empty() {
         return Directives::default();
     }
-    match raw::command(body) {
+    match raw::command(body, Whose::Answer) {
         Some(answer) => lenient(answer),
         None => Directives::unusable("the body is not a JSON object without repeated fields"),
     }

@@ -75,11 +75,20 @@ pub(super) struct RawMore<'a> {
     pub(super) key: Field<Cow<'a, str>>,
 }
 
+/// Whose body it is, and which fields are known in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A send's: all of them.
+    Send,
+    /// A callback's answer's: `event`, `close` and `channels`.
+    Answer,
+}
+
 /// Reads one JSON object that fills `body`; `None` when it is anything else.
-pub(super) fn command(body: &[u8]) -> Option<RawCommand<'_>> {
+pub(super) fn command(body: &[u8], whose: Whose) -> Option<RawCommand<'_>> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let mut command = RawCommand::default();
-    let value = Wanted::Command(&mut command)
+    let value = Wanted::Command(&mut command, whose)
         .deserialize(&mut reader)
         .ok()?;
     reader.end().ok()?;
@@ -104,7 +113,7 @@ enum Wanted<'s, 'a> {
     Nothing,
     Names(&'s mut Names<'a>),
     Event(&'s mut RawEvent<'a>),
-    Command(&'s mut RawCommand<'a>),
+    Command(&'s mut RawCommand<'a>, Whose),
 }
 
 impl<'de> DeserializeSeed<'de> for Wanted<'_, 'de> {
@@ -173,7 +182,7 @@ impl<'de> Visitor<'de> for Wanted<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
         match self {
             Wanted::Event(event) => take_event(event, &mut map)?,
-            Wanted::Command(command) => take_command(command, &mut map)?,
+            Wanted::Command(command, whose) => take_command(command, whose, &mut map)?,
             Wanted::Nothing | Wanted::Names(_) => {
                 while key(&mut map)?.is_some() {
                     map.next_value_seed(Wanted::Nothing)?;
@@ -187,11 +196,15 @@ impl<'de> Visitor<'de> for Wanted<'_, 'de> {
 
 fn take_command<'de, A: MapAccess<'de>>(
     command: &mut RawCommand<'de>,
+    whose: Whose,
     map: &mut A,
 ) -> Result<(), A::Error> {
     let target = &mut command.target;
     while let Some(key) = key(map)? {
         match &*key {
+            key if whose == Whose::Answer && !matches!(key, "event" | "close" | "channels") => {
+                map.next_value_seed(Wanted::Nothing)?;
+            }
             "token" => text(&mut target.token, map)?,
             "tokens" => names(&mut target.tokens, map)?,
             "channel" => text(&mut target.channel, map)?,

@@ -377,7 +377,7 @@ fn directives_keep_what_can_be_used() {
         (r#"{"close":true,"close":true}"#, None, false, true),
         (r#"{"event":{"data":"d","id":"i","id":"i"},"close":true}"#, None, false, true),
         // A send's fields are none of an answer's: they are not even looked at.
-        (r#"{"token":5,"tokens":7,"channel":"","broadcast":false,"subscribe":0}"#, None, false, false),
+        (r#"{"token":5,"token":6,"tokens":7,"channel":"","broadcast":false,"subscribe":0}"#, None, false, false),
     ];
     for (body, event, close, is_problem) in table {
         let directives = directed(body);
