@@ -98,7 +98,7 @@ impl Default for Asked {
 /// ```text
 ///            ┌──────────────── answered, connection kept ───────────────┐
 ///            ▼                                                          │
-/// accept ─► Reading ─► ReadingBody ─► Sending ──────────────────────────┤
+/// accept ─► Reading ─► ReadingBody ─► Sending, Queueing ────────────────┤
 ///            │  ╰──────────┬──────────► AwaitingCallback ── rejected ───┤
 ///            │             │                  │ 2xx                     │
 ///            │ refused     │                  ▼                         │
