@@ -1,5 +1,5 @@
 //! A gateway for Server-Sent Events: it holds the connections of clients for a backend that
-//! decides, by HTTP callbacks, which streams open, and sends events to them by token.
+//! decides, by HTTP callbacks, which streams open, and sends events to them by token or by channel.
 //!
 //! # Architecture
 //!
@@ -12,13 +12,14 @@
 //!             │  └──► net                       mio, ureq, sockets, threads and clocks
 //!             ▼
 //!          gateway                              pure: (state, input, now) → state, bytes, effects
-//!             │   mod, serve, send,             `impl Gateway`: what crosses connections;
-//!             │   eviction, trim                verbs, and whom they are about
+//!             │   mod, serve, send, publish,    `impl Gateway`: what crosses connections;
+//!             │   fanout, eviction, trim        verbs, and whom they are about
 //!             │     ▼
-//!             │   request, lifecycle,           `impl Conn`: what concerns one, with the hub,
+//!             │   request, lifecycle, output,   `impl Conn`: what concerns one, with the hub,
 //!             │   deadlines, answer, settle     which is what all of them share
 //!             │     ▼
-//!             │   conns, conn, hub ► calls, journal, routes, head_fields
+//!             │   conns, conn, hub ► calls, channels, journal, routes, head_fields
+//!             │            ╰► backlog ► frame
 //!             ▼
 //!          wheel   tokens   header_store   http::{head, body, reply}   sse   wire   buf
 //!                                               pure leaves: no connection, no time
@@ -39,17 +40,19 @@
 //! The *contract* that the documentation refers to by section is the product's promise on the wire,
 //! on the command line and in the log; the README states it for its users.
 //!
-//! # Five paths
+//! # Six paths
 //!
 //! 1. *A stream opens.* Readiness → bytes → head → route → connect callback ([`gateway::Effect::Call`])
 //!    → a worker's result → head, first event and what was buffered, in one write.
 //! 2. *An event is sent.* Bytes → head and body → command → the target's queue →
 //!    [`gateway::Effect::Flush`] → what the write came to decides the publisher's answer; see below.
-//! 3. *A heartbeat.* The wheel's timer → the deadline's meaning in the connection's state → bytes
+//! 3. *An event goes to many.* Command → a fan-out with a number, the publisher's answer → a slice
+//!    of its receivers in each turn → [`gateway::Effect::Flush`] for each; see below.
+//! 4. *A heartbeat.* The wheel's timer → the deadline's meaning in the connection's state → bytes
 //!    → flush.
-//! 4. *A client leaves.* FIN or reset → the stream ends, its token is forgotten → disconnect
+//! 5. *A client leaves.* FIN or reset → the stream ends, its token is forgotten → disconnect
 //!    callback.
-//! 5. *The process ends.* A signal → every stream ends cleanly → callbacks are delivered → exit.
+//! 6. *The process ends.* A signal → every stream ends cleanly → callbacks are delivered → exit.
 //!
 //! # A send's way
 //!
@@ -62,8 +65,9 @@
 //! gateway      bytes ► serve ► conn.read: a whole head and body ► Step::Send
 //!              send ► obey: whose token is it?
 //!                nobody's, or nothing to write ─────────────────────► answer, 404 or 200
+//!                (first the stream is given what fan-outs have for it)
 //!                awaiting the backend: into its window ─────────────► answer, 200 buffered
-//!                open, its socket is full: behind what waits there ─► answer, 200
+//!                open, its socket is full: behind what waits there ─► answer, 200 queued
 //!                open: appended to its output;
 //!                  the publisher is Sending, and its next requests are kept
 //! shell      Effect::Flush(target) ► one write of what is there
@@ -77,9 +81,31 @@
 //!
 //! So a send costs three system calls beside its part of a poll; a pipeline of them one read for
 //! every 16 KiB, one write for each event, and one for the answers to what a read brought. What is
-//! kept is bounded by the budgets of the contract's section 6 at each step. Connections whose kept input can be served wait in one queue,
-//! which [`gateway::Gateway::effect`] looks at when no effect is left: a verb never serves requests
-//! of a connection that it was not about.
+//! kept is bounded by the budgets of the contract's section 6 at each step. Connections whose kept
+//! input can be served wait in one queue, which [`gateway::Gateway::effect`] looks at when no effect
+//! is left: a verb never serves requests of a connection that it was not about.
+//!
+//! # An event's way to many
+//!
+//! An event is encoded once. Whoever keeps up is written to from that one copy and owns nothing;
+//! whoever does not has a queue of references to such copies behind its plain bytes, and so has a
+//! stream whose connect callback is out. An event with a key takes out an earlier one of that queue
+//! of which nothing was written.
+//!
+//! ```text
+//! gateway      carry_out ► publish: who is meant, and how many are they?
+//!                eight are pending: the publisher is Queueing, and is read no further
+//!                otherwise: one more is pending, with the next number ► answer, 200 receivers
+//! shell      once in a turn: fan_out
+//! gateway      the next members of the oldest's audience, some 64 of them ► catch_up:
+//!                whatever is pending beyond the number that the stream has seen and is for it
+//! shell      Effect::Flush(stream) for each
+//! ```
+//!
+//! Whatever else touches a stream, a send to it, a join, a leave, a close, its opening, a shutdown,
+//! calls `catch_up` first. That is all that keeps the order: a stream's events come in the order in
+//! which they were read, whichever way each was addressed, and no fan-out has to be finished before
+//! others are served.
 //!
 //! # Laws
 //!

@@ -1,12 +1,11 @@
 //! The event stream's bytes (contract, sections 5, 11 and 16; WHATWG HTML, "server-sent events").
 
 use std::borrow::Cow;
-use std::io::Write as _;
 
 use memchr::memchr2;
 use serde::de::IgnoredAny;
 
-use crate::wire::Event;
+use crate::wire::{self, Event};
 
 /// How a stream's bytes are framed on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,13 +80,17 @@ impl Format {
 
 /// `data` stands as it is where it is JSON: what is a number for one reader is no text for another.
 fn envelope(name: &str, data: &str) -> String {
-    let name = serde_json::Value::from(name);
-    if serde_json::from_str::<IgnoredAny>(data).is_ok() {
-        format!("{{\"type\":{name},\"payload\":{data}}}")
+    let mut json = String::with_capacity(name.len() + data.len() + 32);
+    json.push_str("{\"type\":");
+    wire::push_string(&mut json, name);
+    json.push_str(",\"payload\":");
+    if serde_json::from_slice::<IgnoredAny>(data.as_bytes()).is_ok() {
+        json.push_str(data);
     } else {
-        let data = serde_json::Value::from(data);
-        format!("{{\"type\":{name},\"payload\":{data}}}")
+        wire::push_string(&mut json, data);
     }
+    json.push('}');
+    json
 }
 
 /// Most bytes that a chunk's framing adds to an event: sixteen digits and two line ends.
@@ -103,8 +106,7 @@ pub fn event_len(fields: &Fields<'_>) -> usize {
         length += "id: ".len() + id.len() + 1;
     }
     if let Some(retry) = fields.retry {
-        let digits = retry.checked_ilog10().map_or(1, |log| log as usize + 1);
-        length += "retry: ".len() + digits + 1;
+        length += "retry: ".len() + decimal_digits(retry) as usize + 1;
     }
     for line in lines(&fields.data) {
         length += "data: ".len() + line.len() + 1;
@@ -128,8 +130,9 @@ pub fn write_event(out: &mut Vec<u8>, framing: Framing, fields: &Fields<'_>) {
         push_field(out, b"id: ", id);
     }
     if let Some(retry) = fields.retry {
-        // Writing to a vector cannot fail.
-        let _ = writeln!(out, "retry: {retry}");
+        out.extend_from_slice(b"retry: ");
+        push_decimal(out, retry);
+        out.push(b'\n');
     }
     for line in lines(&fields.data) {
         push_field(out, b"data: ", line);
@@ -172,6 +175,17 @@ fn push_hex(out: &mut Vec<u8>, number: usize) {
         let digit = (number >> (4 * place)) & 0xf;
         out.push(b"0123456789abcdef"[digit]);
     }
+}
+
+fn push_decimal(out: &mut Vec<u8>, number: u32) {
+    for place in (0..decimal_digits(number)).rev() {
+        let digit = (number / 10_u32.pow(place)) % 10;
+        out.push(b'0' + digit as u8);
+    }
+}
+
+fn decimal_digits(number: u32) -> u32 {
+    number.checked_ilog10().map_or(1, |log| log + 1)
 }
 
 #[cfg(test)]

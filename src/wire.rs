@@ -162,3 +162,9 @@ impl SendError {
         }
     }
 }
+
+/// Appends `text` as a JSON string.
+pub fn push_string(json: &mut String, text: &str) {
+    // A string can always be written.
+    json.push_str(&serde_json::to_string(text).unwrap_or_default());
+}

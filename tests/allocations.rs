@@ -160,6 +160,25 @@ fn heartbeats() {
     assert_eq!(count, 0);
 }
 
+/// However many names a list holds, what is kept of it is bounded.
+#[test]
+fn lists_of_millions() {
+    let body = |items: &str| format!("{{\"tokens\":[{items}\"\"]}}");
+    let repeated = body(&"\"\",".repeat(1_000_000));
+    let distinct: Vec<_> = (0..300_000)
+        .map(|number| format!("\"{number}\","))
+        .collect();
+    let distinct = body(&distinct.concat());
+    for (body, is_accepted) in [(repeated, true), (distinct, false)] {
+        let info = measure(|| {
+            let command = send_command(body.as_bytes(), 64);
+            assert_eq!(command.is_ok(), is_accepted);
+        });
+        assert!(info.bytes_max < 256 * 1024, "{info:?}");
+        assert!(info.count_total < 100, "{info:?}");
+    }
+}
+
 /// A command with every field that one stream's event has.
 #[test]
 fn commands_to_one_stream() {

@@ -20,7 +20,7 @@ use crate::wire::{self, TOKEN_BYTES, Token};
 const LISTENER: mio::Token = mio::Token(usize::MAX);
 const WAKER: mio::Token = mio::Token(usize::MAX - 1);
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
 /// What the callbacks said.
 #[derive(Debug, Default)]
@@ -49,11 +49,13 @@ impl Accounts {
         self.of_token.values().filter(is_balanced).count() as u64
     }
 
-    fn note(&mut self, body: &[u8]) -> Result<(), &'static str> {
+    /// Notes a callback; gives whether it is a connect.
+    fn note(&mut self, body: &[u8]) -> Result<bool, &'static str> {
         let token = behind(body, b"\"token\":\"", TOKEN_BYTES).ok_or("no token")?;
         let token: Token = token.try_into().map_err(|_| "no token")?;
         let counts = self.of_token.entry(token).or_default();
-        if body.starts_with(b"{\"action\":\"connect\",") {
+        let is_connect = body.starts_with(b"{\"action\":\"connect\",");
+        if is_connect {
             let url = [b"\"url\":\"", wire::TARGET.as_bytes()].concat();
             let digits = behind(body, &url, 8).ok_or("no stream number")?;
             let number = wire::decimal(digits) as usize;
@@ -68,7 +70,7 @@ impl Accounts {
             self.disconnects += 1;
         }
         self.last = Some(Instant::now());
-        Ok(())
+        Ok(is_connect)
     }
 }
 
@@ -88,7 +90,13 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn start() -> io::Result<Backend> {
+    /// Every stream joins this channel, or none.
+    pub(crate) fn start(channel: Option<&str>) -> io::Result<Backend> {
+        let connect_answer = channel.map_or(ANSWER.to_owned(), |name| {
+            let body = format!("{{\"channels\":[\"{name}\"]}}");
+            let length = body.len();
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
+        });
         let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
         let address = listener.local_addr()?;
         let poll = Poll::new()?;
@@ -103,6 +111,7 @@ impl Backend {
             peers: slab::Slab::new(),
             accounts: Arc::clone(&accounts),
             is_over: Arc::clone(&is_over),
+            connect_answer,
         };
         let thread = std::thread::Builder::new().name("backend".to_owned());
         Ok(Backend {
@@ -158,6 +167,8 @@ struct Desk {
     peers: slab::Slab<Peer>,
     accounts: Arc<Mutex<Accounts>>,
     is_over: Arc<AtomicBool>,
+    /// What each connect callback is answered.
+    connect_answer: String,
 }
 
 impl Desk {
@@ -205,7 +216,7 @@ impl Desk {
             match peer.socket.read(buffer) {
                 Ok(n) if n > 0 => {
                     peer.input.extend_from_slice(&buffer[..n]);
-                    if answer(peer, &self.accounts).is_err() {
+                    if answer(peer, &self.accounts, &self.connect_answer).is_err() {
                         self.peers.remove(index);
                     }
                 }
@@ -218,30 +229,23 @@ impl Desk {
 }
 
 /// Answers every callback that is there whole.
-fn answer(peer: &mut Peer, accounts: &Mutex<Accounts>) -> io::Result<()> {
-    while let Some((head, end)) = request_end(&peer.input) {
+fn answer(peer: &mut Peer, accounts: &Mutex<Accounts>, connect_answer: &str) -> io::Result<()> {
+    while let Some((head, end)) = wire::ends(&peer.input)
+        && end <= peer.input.len()
+    {
         let body = &peer.input[head..end];
         let mut accounts = accounts
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Err(problem) = accounts.note(body) {
+        let is_connect = accounts.note(body).unwrap_or_else(|problem| {
             let shown = String::from_utf8_lossy(&body[..body.len().min(200)]);
             accounts.problem = Some(format!("the backend got a callback, {problem}: {shown:?}"));
-        }
+            false
+        });
         drop(accounts);
         peer.input.drain(..end);
-        peer.socket.write_all(ANSWER)?;
+        let answer = if is_connect { connect_answer } else { ANSWER };
+        peer.socket.write_all(answer.as_bytes())?;
     }
     Ok(())
-}
-
-/// Where the head and the body of the first request end, once both are there.
-fn request_end(bytes: &[u8]) -> Option<(usize, usize)> {
-    let head = memmem::find(bytes, b"\r\n\r\n")? + 4;
-    let lower = bytes[..head].to_ascii_lowercase();
-    let at = memmem::find(&lower, b"\r\ncontent-length:")? + "\r\ncontent-length:".len();
-    let digits = lower[at..].trim_ascii_start();
-    let count = digits.iter().take_while(|b| b.is_ascii_digit()).count();
-    let end = head + wire::decimal(&digits[..count]) as usize;
-    (bytes.len() >= end).then_some((head, end))
 }

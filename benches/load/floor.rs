@@ -1,16 +1,22 @@
 //! The floor: a server that does the gateway's socket traffic with the least code imaginable.
 //!
-//! One read of the request, one write to the stream, one write of the answers; everything stands
-//! at a fixed offset, nothing is parsed, checked, limited, logged or asked of a backend. What it
-//! costs is what the kernel and the event loop cost, so the ratio to it tells what the gateway
+//! One read of the request, one write to each of its streams, one write of the answers; everything
+//! stands at a fixed offset, nothing is parsed, checked, limited, logged or asked of a backend. What
+//! it costs is what the kernel and the event loop cost, so the ratio to it tells what the gateway
 //! adds. Whatever it is not made for is a panic.
+//!
+//! A send to a channel or to tokens is answered first, as early as anything can answer it, and
+//! then written to all in one go. A broadcast is written in slices, with whoever else is ready in
+//! between, and answered behind the last, so that a publisher cannot run ahead.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
+use crate::many::{self, Kind, Shape};
 use crate::wire::{
     self, ANSWER, CHUNK_BYTES, CHUNK_HEAD, CHUNK_TAIL, DATA_BYTES, HEARTBEAT, SendRequest,
 };
@@ -20,6 +26,10 @@ const LISTENER: Token = Token(usize::MAX);
 /// Bytes of one read, as the gateway's.
 const READ_BYTES: usize = 16 * 1024;
 
+/// Connections that are written to before others have their turn. One more poll in each slice is
+/// less than a hundredth of its cost.
+const SLICE: usize = 64;
+
 /// Where a stream is not.
 const NOWHERE: usize = usize::MAX;
 
@@ -27,7 +37,28 @@ struct Conn {
     socket: TcpStream,
     /// The front of a request whose rest is not there yet.
     rest: Vec<u8>,
-    is_stream: bool,
+    role: Role,
+}
+
+/// What a connection is, by the first bytes that came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Unknown,
+    Stream,
+    /// It asks for the server's health.
+    Watcher,
+    /// It sends to one stream at a time.
+    Publisher,
+    PublisherToMany(Shape),
+}
+
+/// The same bytes for all streams, under way in slices.
+struct Job {
+    bytes: Vec<u8>,
+    /// The connection that is next.
+    next: usize,
+    /// Who gets an answer in the end.
+    publisher: Option<usize>,
 }
 
 struct Floor {
@@ -35,7 +66,13 @@ struct Floor {
     conns: slab::Slab<Conn>,
     /// Each stream's connection, by its number.
     streams: Vec<usize>,
+    /// Streams that are open.
+    open: usize,
+    /// Broadcasts and heartbeats, in their order.
+    jobs: VecDeque<Job>,
     request: SendRequest,
+    /// Bytes of one read: as many as the longest request has.
+    read_bytes: usize,
     buffer: Vec<u8>,
     chunk: [u8; CHUNK_BYTES],
     answers: Vec<u8>,
@@ -50,7 +87,10 @@ pub(crate) fn serve(port: u16, heartbeat: Duration) -> std::io::Result<()> {
     let mut events = Events::with_capacity(512);
     let mut next_beat = Instant::now() + heartbeat;
     loop {
-        let timeout = next_beat.saturating_duration_since(Instant::now());
+        let timeout = match floor.jobs.is_empty() {
+            true => next_beat.saturating_duration_since(Instant::now()),
+            false => Duration::ZERO,
+        };
         match floor.poll.poll(&mut events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             other => other?,
@@ -64,8 +104,10 @@ pub(crate) fn serve(port: u16, heartbeat: Duration) -> std::io::Result<()> {
         }
         if Instant::now() >= next_beat {
             next_beat += heartbeat;
-            floor.beat()?;
+            // Before the broadcasts: it must not be late because of them.
+            floor.jobs.push_front(Job::new(HEARTBEAT, None));
         }
+        floor.advance()?;
     }
 }
 
@@ -79,6 +121,9 @@ impl Floor {
             poll: Poll::new()?,
             conns: slab::Slab::new(),
             streams: Vec::new(),
+            open: 0,
+            jobs: VecDeque::new(),
+            read_bytes: READ_BYTES,
             buffer: vec![0; READ_BYTES],
             chunk,
             answers: ANSWER.repeat(2 * READ_BYTES / request.len()),
@@ -101,13 +146,14 @@ impl Floor {
             entry.insert(Conn {
                 socket,
                 rest: Vec::new(),
-                is_stream: false,
+                role: Role::Unknown,
             });
         }
     }
 
     fn read(&mut self, index: usize, is_closed: bool) -> std::io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(self.read_bytes, 0);
         while let Some(conn) = self.conns.get_mut(index) {
             let n = match conn.socket.read(&mut buffer) {
                 Ok(n) => n,
@@ -115,11 +161,12 @@ impl Floor {
                 Err(_) => 0,
             };
             if n == 0 {
-                self.conns.remove(index);
+                let conn = self.conns.remove(index);
+                self.open -= usize::from(conn.role == Role::Stream);
                 break;
             }
             self.take(index, &buffer[..n])?;
-            if n < READ_BYTES && !is_closed {
+            if n < buffer.len() && !is_closed {
                 break;
             }
         }
@@ -128,29 +175,69 @@ impl Floor {
     }
 
     fn take(&mut self, index: usize, bytes: &[u8]) -> std::io::Result<()> {
-        let conn = &mut self.conns[index];
-        if conn.is_stream {
-            return Ok(());
+        if self.conns[index].role == Role::Unknown {
+            self.meet(index, bytes)?;
         }
-        if bytes[0] == b'G' && conn.rest.is_empty() {
-            conn.is_stream = true;
+        let conn = &mut self.conns[index];
+        let length = match conn.role {
+            Role::Unknown | Role::Stream => return Ok(()),
+            Role::Watcher => many::HEALTH.len(),
+            Role::Publisher => self.request.len(),
+            Role::PublisherToMany(shape) => shape.length,
+        };
+        if conn.rest.is_empty() && bytes.len().is_multiple_of(length) {
+            return self.serve(index, bytes);
+        }
+        let mut whole = std::mem::take(&mut conn.rest);
+        whole.extend_from_slice(bytes);
+        let end = whole.len() - whole.len() % length;
+        self.serve(index, &whole[..end])?;
+        self.conns[index].rest = whole.split_off(end);
+        Ok(())
+    }
+
+    /// The first bytes of a connection: they tell what it is, and open a stream.
+    fn meet(&mut self, index: usize, bytes: &[u8]) -> std::io::Result<()> {
+        let conn = &mut self.conns[index];
+        conn.role = if bytes.starts_with(many::HEALTH) {
+            Role::Watcher
+        } else if bytes[0] == b'G' {
+            Role::Stream
+        } else if let Some(shape) = Shape::of(bytes) {
+            self.read_bytes = self
+                .read_bytes
+                .max(shape.length.next_multiple_of(READ_BYTES));
+            Role::PublisherToMany(shape)
+        } else {
+            Role::Publisher
+        };
+        if conn.role == Role::Stream {
             put(&mut conn.socket, wire::STREAM_HEAD)?;
             let number = wire::requested_number(bytes).expect("a whole request") as usize;
             if self.streams.len() <= number {
                 self.streams.resize(number + 1, NOWHERE);
             }
             self.streams[number] = index;
-            return Ok(());
+            self.open += 1;
         }
-        if conn.rest.is_empty() && bytes.len().is_multiple_of(self.request.len()) {
-            return self.forward(index, bytes);
-        }
-        let mut whole = std::mem::take(&mut conn.rest);
-        whole.extend_from_slice(bytes);
-        let end = whole.len() - whole.len() % self.request.len();
-        self.forward(index, &whole[..end])?;
-        self.conns[index].rest = whole.split_off(end);
         Ok(())
+    }
+
+    /// Whole requests.
+    fn serve(&mut self, index: usize, requests: &[u8]) -> std::io::Result<()> {
+        match self.conns[index].role {
+            Role::PublisherToMany(shape) => {
+                for request in requests.chunks_exact(shape.length) {
+                    self.forward_to_many(index, shape, request)?;
+                }
+                Ok(())
+            }
+            Role::Watcher => {
+                let bytes = requests.len() / many::HEALTH.len() * ANSWER.len();
+                put(&mut self.conns[index].socket, &self.answers[..bytes])
+            }
+            _ => self.forward(index, requests),
+        }
     }
 
     /// Whole requests: an event each, then their answers together.
@@ -165,13 +252,69 @@ impl Floor {
         put(&mut self.conns[index].socket, &self.answers[..bytes])
     }
 
-    fn beat(&mut self) -> std::io::Result<()> {
-        for (_, conn) in &mut self.conns {
-            if conn.is_stream {
-                put(&mut conn.socket, HEARTBEAT)?;
+    /// A send to many: the same bytes for each of them.
+    fn forward_to_many(
+        &mut self,
+        index: usize,
+        shape: Shape,
+        request: &[u8],
+    ) -> std::io::Result<()> {
+        let data = shape.data(request);
+        self.chunk[CHUNK_HEAD.len()..CHUNK_HEAD.len() + DATA_BYTES].copy_from_slice(data);
+        match shape.kind {
+            Kind::Broadcast => self.jobs.push_back(Job::new(&self.chunk, Some(index))),
+            Kind::Channel => {
+                put(&mut self.conns[index].socket, &many::answer(self.open))?;
+                for (_, conn) in &mut self.conns {
+                    if conn.role == Role::Stream {
+                        put(&mut conn.socket, &self.chunk)?;
+                    }
+                }
+            }
+            Kind::Tokens { at, count } => {
+                put(&mut self.conns[index].socket, &many::answer(count))?;
+                for number in many::numbers(request, at, count) {
+                    let stream = self.streams[number];
+                    put(&mut self.conns[stream].socket, &self.chunk)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// The first job's next slice.
+    fn advance(&mut self) -> std::io::Result<()> {
+        let Some(job) = self.jobs.front_mut() else {
+            return Ok(());
+        };
+        let end = (job.next + SLICE).min(self.conns.capacity());
+        for index in job.next..end {
+            if let Some(conn) = self.conns.get_mut(index)
+                && conn.role == Role::Stream
+            {
+                put(&mut conn.socket, &job.bytes)?;
+            }
+        }
+        job.next = end;
+        if end < self.conns.capacity() {
+            return Ok(());
+        }
+        let publisher = job.publisher;
+        self.jobs.pop_front();
+        match publisher.and_then(|index| self.conns.get_mut(index)) {
+            Some(conn) => put(&mut conn.socket, &many::answer(self.open)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Job {
+    fn new(bytes: &[u8], publisher: Option<usize>) -> Job {
+        Job {
+            bytes: bytes.to_vec(),
+            next: 0,
+            publisher,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ const AFTERMATH: Duration = Duration::from_secs(10);
 const LOG_DELAY: Duration = Duration::from_millis(200);
 
 /// A heartbeat interval that no run lives to see.
-const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 /// Events that a stream of the scenario `churn` gets before it leaves.
 const EVENTS_OF_A_LIFE: u64 = 4;
@@ -50,13 +50,25 @@ pub(crate) fn start(kind: Kind, plan: &Plan) -> Outcome<Vec<Metric>> {
     ])
 }
 
-/// Many streams with nothing but heartbeats, and then none.
-pub(crate) fn idle(run: &mut Run<'_>) -> Outcome<Vec<Metric>> {
+/// Opens all streams; gives the server's memory before and after, in bytes.
+fn fill(run: &mut Run<'_>) -> Outcome<(u64, u64)> {
     run.load.turns_for(Duration::from_millis(300))?;
     let empty = run.server.memory()?;
     run.load.open(run.streams)?;
     run.load.turns_for(SETTLE)?;
-    let full = run.server.memory()?;
+    Ok((empty, run.server.memory()?))
+}
+
+/// The server's memory for each of many streams.
+pub(crate) fn memory_per_stream(run: &mut Run<'_>) -> Outcome<Vec<Metric>> {
+    let (empty, full) = fill(run)?;
+    let bytes = full.saturating_sub(empty) as f64 / f64::from(run.streams);
+    Ok(vec![Metric::new("memory per stream", "B", bytes)])
+}
+
+/// Many streams with nothing but heartbeats, and then none.
+pub(crate) fn idle(run: &mut Run<'_>) -> Outcome<Vec<Metric>> {
+    let (empty, full) = fill(run)?;
 
     let meter = run.meter()?;
     let before = run.load.peers.tally.heartbeats;

@@ -11,6 +11,7 @@ use mio::{Events, Poll, Registry, Token};
 
 use crate::Outcome;
 use crate::backend::Backend;
+use crate::many::EVERYONE;
 use crate::publishers::Publisher;
 use crate::streams::{Phase, Stream, Tally};
 use crate::wire::{self, Mark, SendRequest};
@@ -42,10 +43,13 @@ pub(crate) struct Peers<'a> {
     pub(crate) streams: Vec<Stream>,
     tokens: Vec<wire::Token>,
     pub(crate) publishers: Vec<Publisher>,
+    /// Events for everyone so far.
+    for_everyone: u64,
     request: SendRequest,
     pub(crate) tally: Tally,
     buffer: Vec<u8>,
-    epoch: Instant,
+    /// The load's start.
+    pub(crate) epoch: Instant,
     /// Streams whose request was written in this turn.
     pub(crate) asked: Vec<usize>,
     /// Streams that were opened in this turn.
@@ -79,6 +83,7 @@ impl<'a> Load<'a> {
                 streams: Vec::new(),
                 tokens: Vec::new(),
                 publishers: Vec::new(),
+                for_everyone: 0,
                 request: SendRequest::new(server.port()),
                 tally: Tally::new(),
                 buffer: vec![0; READ_BYTES],
@@ -101,10 +106,7 @@ impl<'a> Load<'a> {
         self.peers.opened.clear();
         self.peers.reached.clear();
         self.peers.answered.clear();
-        match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            other => other.map_err(|error| format!("the load cannot wait: {error}"))?,
-        }
+        wait(&mut self.poll, &mut self.events, timeout)?;
         for event in &self.events {
             self.peers.ready(event)?;
         }
@@ -195,11 +197,30 @@ impl Peers<'_> {
         let stream = &mut self.streams[slot];
         let mark = Mark {
             number: stream.number,
-            sequence: stream.sent,
+            sequence: stream.own.sent,
             due,
         };
-        stream.sent += 1;
+        stream.own.sent += 1;
         self.publishers[publisher].push(&self.request, &self.tokens[slot], mark);
+    }
+
+    /// The mark of one more event that every stream is to get. One publisher sends them all.
+    pub(crate) fn mark_for_everyone(&mut self, due: u64) -> Mark {
+        let mark = Mark {
+            number: EVERYONE,
+            sequence: self.for_everyone,
+            due,
+        };
+        self.for_everyone += 1;
+        for stream in &mut self.streams {
+            stream.shared.sent += 1;
+        }
+        mark
+    }
+
+    /// The tokens of the streams, by slot; right as soon as a stream is open.
+    pub(crate) fn tokens(&self) -> &[wire::Token] {
+        &self.tokens
     }
 
     fn ready(&mut self, event: &Event) -> Outcome<()> {
@@ -249,6 +270,15 @@ impl Peers<'_> {
             self.publishers.iter().map(|it| it.in_flight).sum::<usize>(),
             self.streams.iter().map(Stream::lost).sum::<u64>(),
         )
+    }
+}
+
+/// Waits for readiness, at most so long.
+pub(crate) fn wait(poll: &mut Poll, events: &mut Events, timeout: Duration) -> Outcome<()> {
+    match poll.poll(events, Some(timeout)) {
+        // Without any event.
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+        other => other.map_err(|error| format!("the load cannot wait: {error}")),
     }
 }
 

@@ -8,9 +8,12 @@
 //! connect and one disconnect, or when a scenario could not be finished.
 
 mod backend;
+mod beside;
+mod fanout;
 mod floor;
 mod lives;
 mod load;
+mod many;
 mod process;
 mod publishers;
 mod report;
@@ -28,6 +31,9 @@ use lexopt::prelude::*;
 use process::Kind;
 use report::{Results, Surroundings};
 use scenario::{Plan, Scenario};
+
+/// Descriptors that are for no stream: publishers, the backend's connections, what is closing.
+const RESERVE: u64 = 500;
 
 /// What went wrong is a sentence.
 type Outcome<T> = Result<T, String>;
@@ -79,6 +85,7 @@ fn command() -> Result<Command, lexopt::Error> {
         runs: 5,
         seconds: None,
         streams: None,
+        most_streams: u32::MAX,
         cores: None,
     };
     let (mut is_json, mut is_bench) = (false, false);
@@ -121,6 +128,7 @@ fn command() -> Result<Command, lexopt::Error> {
 
 fn measure(scenarios: &[Scenario], mut plan: Plan, is_json: bool) -> ExitCode {
     let descriptors = ssegateway::host::prepare().descriptors;
+    plan.most_streams = descriptors.saturating_sub(RESERVE).min(u64::from(u32::MAX)) as u32;
     let pinned = process::pin_load();
     let pinning = match &pinned {
         Ok(cores) => format!(
@@ -134,7 +142,7 @@ fn measure(scenarios: &[Scenario], mut plan: Plan, is_json: bool) -> ExitCode {
     let mut all = Vec::new();
     for &scenario in scenarios {
         let (streams, _) = scenario.size(&plan);
-        if u64::from(streams) + 500 > descriptors {
+        if streams > plan.most_streams {
             eprintln!("load: {streams} streams need more than the {descriptors} descriptors");
             return ExitCode::from(2);
         }

@@ -7,7 +7,11 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use crate::Outcome;
-use crate::wire::{ANSWER, Mark, OK, OK_BODY, SendRequest, Token};
+use crate::many;
+use crate::wire::{self, ANSWER, Mark, OK, OK_BODY, SendRequest, Token};
+
+/// What the body of every good answer begins with.
+const OK_FRONT: &[u8] = b"{\"status\":\"ok\"";
 
 /// One publisher.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(crate) struct Publisher {
     rest: Vec<u8>,
     /// Requests without an answer.
     pub(crate) in_flight: usize,
+    /// How many streams the last send to many has addressed, as its answer says.
+    pub(crate) receivers: u64,
 }
 
 impl Publisher {
@@ -41,12 +47,19 @@ impl Publisher {
             out: Vec::with_capacity(64 * 1024),
             rest: Vec::new(),
             in_flight: 0,
+            receivers: 0,
         })
     }
 
     /// Makes one more request; [`Publisher::flush`] sends it.
     pub(crate) fn push(&mut self, request: &SendRequest, token: &Token, mark: Mark) {
         request.write(&mut self.out, token, mark);
+        self.in_flight += 1;
+    }
+
+    /// Takes one more request as it is; [`Publisher::flush`] sends it.
+    pub(crate) fn push_bytes(&mut self, request: &[u8]) {
+        self.out.extend_from_slice(request);
         self.in_flight += 1;
     }
 
@@ -91,22 +104,48 @@ impl Publisher {
         Ok(answers)
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Outcome<usize> {
-        let mut answers = bytes.chunks_exact(ANSWER.len());
-        let count = answers.len();
-        for answer in &mut answers {
-            if !answer.starts_with(OK) || !answer.ends_with(OK_BODY) {
-                return Err(unexpected(bytes));
-            }
+    fn take(&mut self, mut bytes: &[u8]) -> Outcome<usize> {
+        let mut count = 0;
+        while !bytes.is_empty() {
+            // As nearly all are.
+            let is_plain = bytes.get(..ANSWER.len()).is_some_and(is_plain);
+            let end = match is_plain {
+                true => Some(ANSWER.len()),
+                false => self.take_other(bytes)?,
+            };
+            let Some(end) = end else { break };
+            bytes = &bytes[end..];
+            count += 1;
         }
-        let rest = answers.remainder();
-        let known = rest.len().min(OK.len());
-        if rest[..known] != OK[..known] {
-            return Err(unexpected(rest));
-        }
-        self.rest = rest.to_vec();
+        self.rest = bytes.to_vec();
         Ok(count)
     }
+
+    /// An answer of another length: to a send to many, to a health check, or one that tells of
+    /// unsent bytes. Gives where it ends, once it is there whole.
+    fn take_other(&mut self, bytes: &[u8]) -> Outcome<Option<usize>> {
+        let known = bytes.len().min(OK.len());
+        if bytes[..known] != OK[..known] {
+            return Err(unexpected(bytes));
+        }
+        let Some((head, end)) = wire::ends(bytes) else {
+            return Ok(None);
+        };
+        let Some(body) = bytes.get(head..end) else {
+            return Ok(None);
+        };
+        if !body.starts_with(OK_FRONT) || !body.ends_with(b"}") {
+            return Err(unexpected(bytes));
+        }
+        if let Some(receivers) = many::receivers(body) {
+            self.receivers = receivers;
+        }
+        Ok(Some(end))
+    }
+}
+
+fn is_plain(answer: &[u8]) -> bool {
+    answer.starts_with(OK) && answer.ends_with(OK_BODY)
 }
 
 fn unexpected(bytes: &[u8]) -> String {

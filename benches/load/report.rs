@@ -130,7 +130,7 @@ impl Results {
 }
 
 /// The middle one of sorted values, or the mean of the two in the middle.
-fn median(sorted: &[f64]) -> Option<f64> {
+pub(crate) fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     match sorted.len() {
         0 => None,
@@ -147,8 +147,12 @@ pub(crate) fn table(surroundings: &Surroundings, plan: &Plan, all: &[Results]) -
     }
     for results in all {
         let (streams, duration) = results.scenario.size(plan);
+        let cut = match results.scenario.is_cut(plan) {
+            true => " (the descriptors allow no more)",
+            false => "",
+        };
         text.push_str(&format!(
-            "\n{}: {}\n{streams} streams, {} s, {} runs, medians\n",
+            "\n{}: {}\n{streams} streams{cut}, {} s, {} runs, medians\n",
             results.scenario.name(),
             results.scenario.about(),
             duration.as_secs(),

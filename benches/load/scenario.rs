@@ -6,7 +6,7 @@ use crate::Outcome;
 use crate::backend::Backend;
 use crate::load::Load;
 use crate::process::{Cores, Cpu, Kind, Server};
-use crate::{lives, sends};
+use crate::{beside, fanout, lives, many, sends};
 
 /// How long the backend's accounts may take to balance after the last client left.
 const SETTLING: Duration = Duration::from_secs(15);
@@ -25,10 +25,14 @@ pub(crate) enum Scenario {
     Rate,
     Sweep,
     Churn,
+    Fanout,
+    Tokens,
+    FanoutBeside,
+    Members,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 8] = [
+    pub(crate) const ALL: [Scenario; 12] = [
         Scenario::Start,
         Scenario::Idle,
         Scenario::Connect,
@@ -37,6 +41,10 @@ impl Scenario {
         Scenario::Rate,
         Scenario::Sweep,
         Scenario::Churn,
+        Scenario::Fanout,
+        Scenario::Tokens,
+        Scenario::FanoutBeside,
+        Scenario::Members,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -49,6 +57,10 @@ impl Scenario {
             Scenario::Rate => "rate",
             Scenario::Sweep => "sweep",
             Scenario::Churn => "churn",
+            Scenario::Fanout => "fanout",
+            Scenario::Tokens => "tokens",
+            Scenario::FanoutBeside => "fanout_beside",
+            Scenario::Members => "members",
         }
     }
 
@@ -63,6 +75,12 @@ impl Scenario {
             Scenario::Rate => "5,000 sends/s at fixed times, latency from the scheduled time",
             Scenario::Sweep => "one publisher sends one event to each stream in turn",
             Scenario::Churn => "streams open, get 4 events and leave; each eighth leaves unopened",
+            Scenario::Fanout => {
+                "one event of 100 bytes to a channel that all are in, some 30 times"
+            }
+            Scenario::Tokens => "one event of 100 bytes to the tokens of all, some 300 times",
+            Scenario::FanoutBeside => "broadcasts without a pause, and what others feel meanwhile",
+            Scenario::Members => "streams held, all in no channel and then all in one",
         }
     }
 
@@ -70,6 +88,8 @@ impl Scenario {
         match self {
             Scenario::Start => 0,
             Scenario::Idle | Scenario::Sweep => 10_000,
+            Scenario::Fanout | Scenario::FanoutBeside | Scenario::Members => 10_000,
+            Scenario::Tokens => many::MOST_TOKENS,
             Scenario::Connect => 5_000,
             Scenario::Closed | Scenario::Pipelined | Scenario::Rate => 1_000,
             Scenario::Churn => 500,
@@ -83,12 +103,18 @@ impl Scenario {
         }
     }
 
-    /// Streams and seconds, as asked for or by default. Each publisher needs a stream.
+    /// Streams and seconds, as asked for or by default. Each publisher needs a stream. Where the
+    /// descriptors are too few, the default is what they allow.
     pub(crate) fn size(self, plan: &Plan) -> (u32, Duration) {
         if self == Scenario::Start {
             return (0, Duration::ZERO);
         }
-        let streams = plan.streams.unwrap_or(self.streams());
+        let mut streams = plan
+            .streams
+            .unwrap_or(self.streams().min(plan.most_streams));
+        if self == Scenario::Tokens {
+            streams = streams.min(many::MOST_TOKENS);
+        }
         let seconds = plan.seconds.unwrap_or(self.seconds());
         (
             streams.max(sends::PUBLISHERS as u32),
@@ -96,8 +122,19 @@ impl Scenario {
         )
     }
 
+    /// Whether there are fewer streams than there should be.
+    pub(crate) fn is_cut(self, plan: &Plan) -> bool {
+        plan.streams.is_none() && self.size(plan).0 < self.streams()
+    }
+
     fn heartbeat(self) -> Duration {
-        Duration::from_secs(if self == Scenario::Idle { 1 } else { 15 })
+        match self {
+            Scenario::Idle => Duration::from_secs(1),
+            Scenario::FanoutBeside => beside::HEARTBEAT,
+            // None: what has come to a client must be an event.
+            Scenario::Fanout | Scenario::Tokens => lives::DAY,
+            _ => Duration::from_secs(15),
+        }
     }
 }
 
@@ -107,6 +144,8 @@ pub(crate) struct Plan {
     pub(crate) runs: u32,
     pub(crate) seconds: Option<u64>,
     pub(crate) streams: Option<u32>,
+    /// What the descriptors allow.
+    pub(crate) most_streams: u32,
     /// `None`: nothing is pinned.
     pub(crate) cores: Option<Cores>,
 }
@@ -167,15 +206,70 @@ pub(crate) struct Run<'a> {
 
 /// Runs a scenario once against a fresh server.
 pub(crate) fn run(scenario: Scenario, kind: Kind, plan: &Plan) -> Outcome<Sample> {
-    if scenario == Scenario::Start {
-        return Ok(Sample {
-            metrics: lives::start(kind, plan)?,
-            faults: Faults::default(),
-        });
+    let work: Work = match scenario {
+        Scenario::Start => {
+            return Ok(Sample {
+                metrics: lives::start(kind, plan)?,
+                faults: Faults::default(),
+            });
+        }
+        Scenario::Members => return members(kind, plan),
+        Scenario::Idle => lives::idle,
+        Scenario::Connect => lives::connect,
+        Scenario::Churn => lives::churn,
+        Scenario::Closed => |run| sends::closed(run, 1),
+        Scenario::Pipelined => |run| sends::closed(run, 8),
+        Scenario::Rate => sends::rate,
+        Scenario::Sweep => sends::sweep,
+        Scenario::Fanout => fanout::channel,
+        Scenario::Tokens => fanout::tokens,
+        Scenario::FanoutBeside => beside::beside,
+    };
+    let channel = (scenario == Scenario::Fanout).then_some(many::CHANNEL);
+    run_with(scenario, kind, plan, channel, work)
+}
+
+/// What the memory of a stream in a channel is beyond that of one in none. The floor has nothing
+/// to compare: it knows no channels.
+fn members(kind: Kind, plan: &Plan) -> Outcome<Sample> {
+    let mut sample = Sample {
+        metrics: Vec::new(),
+        faults: Faults::default(),
+    };
+    if kind == Kind::Floor {
+        return Ok(sample);
     }
+    let names = ["memory in no channel", "memory in one channel"];
+    for (name, channel) in names.into_iter().zip([None, Some(many::CHANNEL)]) {
+        let work: Work = lives::memory_per_stream;
+        let one = run_with(Scenario::Members, kind, plan, channel, work)?;
+        sample.faults.add(one.faults);
+        for metric in one.metrics {
+            sample.metrics.push(Metric { name, ..metric });
+        }
+    }
+    let of = |at: usize| sample.metrics.get(at).map_or(0.0, |metric| metric.value);
+    let membership = of(1) - of(0);
+    let name = "memory of a membership";
+    sample.metrics.insert(0, Metric::new(name, "B", membership));
+    Ok(sample)
+}
+
+/// What is done once the server runs.
+type Work = fn(&mut Run<'_>) -> Outcome<Vec<Metric>>;
+
+/// Does that against a fresh server, whose streams are all in a channel or none.
+fn run_with(
+    scenario: Scenario,
+    kind: Kind,
+    plan: &Plan,
+    channel: Option<&str>,
+    work: Work,
+) -> Outcome<Sample> {
     let (streams, duration) = scenario.size(plan);
+    let failed = |error: std::io::Error| format!("no backend: {error}");
     let backend = match kind {
-        Kind::Gateway => Some(Backend::start().map_err(|error| format!("no backend: {error}"))?),
+        Kind::Gateway => Some(Backend::start(channel).map_err(failed)?),
         Kind::Floor => None,
     };
     let url = backend.as_ref().map(Backend::url);
@@ -188,17 +282,7 @@ pub(crate) fn run(scenario: Scenario, kind: Kind, plan: &Plan) -> Outcome<Sample
         streams,
         duration,
     };
-    let metrics = match scenario {
-        Scenario::Start => Ok(Vec::new()),
-        Scenario::Idle => lives::idle(&mut run),
-        Scenario::Connect => lives::connect(&mut run),
-        Scenario::Churn => lives::churn(&mut run),
-        Scenario::Closed => sends::closed(&mut run, 1),
-        Scenario::Pipelined => sends::closed(&mut run, 8),
-        Scenario::Rate => sends::rate(&mut run),
-        Scenario::Sweep => sends::sweep(&mut run),
-    };
-    let sample = metrics.and_then(|metrics| {
+    let sample = work(&mut run).and_then(|metrics| {
         Ok(Sample {
             metrics,
             faults: run.close()?,

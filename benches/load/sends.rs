@@ -162,7 +162,7 @@ pub(crate) fn sweep(run: &mut Run<'_>) -> Outcome<Vec<Metric>> {
 }
 
 /// Nanoseconds up to a minute, three digits exact.
-fn histogram() -> Outcome<Histogram<u64>> {
+pub(crate) fn histogram() -> Outcome<Histogram<u64>> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).map_err(|error| error.to_string())
 }
 

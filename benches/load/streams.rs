@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use crate::Outcome;
+use crate::many::EVERYONE;
 use crate::wire::{self, CHUNK_BYTES, CHUNK_HEAD, CHUNK_TAIL, HEARTBEAT, Mark, STREAM_HEAD};
 
 /// What all streams together have seen.
@@ -20,6 +21,8 @@ pub(crate) struct Tally {
     pub(crate) misordered: u64,
     /// From when an event was to be sent to its receipt, in nanoseconds.
     pub(crate) latency: Option<Histogram<u64>>,
+    /// How the heartbeats keep their time. `None`: each stream learns its cadence.
+    pub(crate) beats: Option<Beats>,
 }
 
 impl Tally {
@@ -31,7 +34,32 @@ impl Tally {
             duplicated: 0,
             misordered: 0,
             latency: None,
+            beats: None,
         }
+    }
+}
+
+/// How the heartbeats keep their time.
+#[derive(Debug)]
+pub(crate) struct Beats {
+    /// From one to the next, in nanoseconds.
+    pub(crate) interval: u64,
+    /// Behind the cadence, in nanoseconds: less than an interval.
+    pub(crate) lateness: Histogram<u64>,
+    /// Those that did not come before the next one was due.
+    pub(crate) left_out: u64,
+}
+
+impl Beats {
+    /// Notes a heartbeat that was due at a time and came `now`; gives when it was due, or the one
+    /// that it must have been.
+    fn note(&mut self, mut due: u64, now: u64) -> u64 {
+        while now >= due + self.interval {
+            due += self.interval;
+            self.left_out += 1;
+        }
+        self.lateness.saturating_record(now.saturating_sub(due));
+        due
     }
 }
 
@@ -46,20 +74,50 @@ pub(crate) enum Phase {
     Open,
 }
 
+/// Events that one publisher sent to a stream: they have an order.
+#[derive(Debug, Default)]
+pub(crate) struct Sequence {
+    /// Those that the publisher was told to send.
+    pub(crate) sent: u64,
+    /// The place of the one that is to come next.
+    expected: u64,
+    /// Places that were passed over.
+    missing: Vec<u64>,
+}
+
+impl Sequence {
+    fn note(&mut self, place: u64, tally: &mut Tally) {
+        if place >= self.expected {
+            self.missing.extend(self.expected..place);
+            self.expected = place + 1;
+        } else if let Some(at) = self.missing.iter().position(|&it| it == place) {
+            self.missing.swap_remove(at);
+            tally.misordered += 1;
+        } else {
+            tally.duplicated += 1;
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.missing.len() as u64 + self.sent.saturating_sub(self.expected)
+    }
+}
+
 /// One client.
 #[derive(Debug)]
 pub(crate) struct Stream {
     socket: TcpStream,
     pub(crate) number: u32,
     pub(crate) phase: Phase,
-    /// Its events that publishers were told to send.
-    pub(crate) sent: u64,
+    /// Events for it alone.
+    pub(crate) own: Sequence,
+    /// Events for everyone.
+    pub(crate) shared: Sequence,
     /// Its events that came.
     pub(crate) received: u64,
-    /// The place of the event that is to come next.
-    expected: u64,
-    /// Places that were passed over.
-    missing: Vec<u64>,
+    /// When its last heartbeat was due, in nanoseconds since the load's start; while the cadence
+    /// is being learnt, when it came.
+    beat: u64,
     /// The front of a chunk whose rest is not there yet.
     rest: Vec<u8>,
 }
@@ -82,10 +140,10 @@ impl Stream {
             socket: connect().map_err(failed)?,
             number,
             phase: Phase::Connecting,
-            sent: 0,
+            own: Sequence::default(),
+            shared: Sequence::default(),
             received: 0,
-            expected: 0,
-            missing: Vec::new(),
+            beat: 0,
             rest: Vec::new(),
         })
     }
@@ -154,6 +212,10 @@ impl Stream {
                 bytes = behind;
             } else if let Some(behind) = bytes.strip_prefix(HEARTBEAT) {
                 tally.heartbeats += 1;
+                self.beat = match &mut tally.beats {
+                    Some(beats) => beats.note(self.beat + beats.interval, now),
+                    None => now,
+                };
                 bytes = behind;
             } else {
                 let front = &bytes[..bytes.len().min(CHUNK_HEAD.len())];
@@ -169,29 +231,28 @@ impl Stream {
     }
 
     fn count(&mut self, mark: Mark, tally: &mut Tally, now: u64) -> Outcome<()> {
-        if mark.number != self.number {
-            return Err(self.fault(&format!("it got an event of stream {}", mark.number)));
-        }
+        let sequence = match mark.number {
+            EVERYONE => &mut self.shared,
+            number if number == self.number => &mut self.own,
+            other => return Err(self.fault(&format!("it got an event of stream {other}"))),
+        };
+        sequence.note(mark.sequence, tally);
         tally.events += 1;
         self.received += 1;
         if let Some(latency) = &mut tally.latency {
             latency.saturating_record(now.saturating_sub(mark.due));
-        }
-        if mark.sequence >= self.expected {
-            self.missing.extend(self.expected..mark.sequence);
-            self.expected = mark.sequence + 1;
-        } else if let Some(at) = self.missing.iter().position(|&it| it == mark.sequence) {
-            self.missing.swap_remove(at);
-            tally.misordered += 1;
-        } else {
-            tally.duplicated += 1;
         }
         Ok(())
     }
 
     /// Events that were sent and did not come.
     pub(crate) fn lost(&self) -> u64 {
-        self.missing.len() as u64 + self.sent.saturating_sub(self.expected)
+        self.own.lost() + self.shared.lost()
+    }
+
+    /// Whether something has come that was not read.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.socket.peek(&mut [0]).is_ok_and(|n| n > 0)
     }
 
     fn check(&self, front: &[u8], expected: &[&[u8]]) -> Outcome<()> {

@@ -2,6 +2,9 @@
 //!
 //! Every length is fixed: ports have five digits, streams eight, sequence numbers ten. So the
 //! floor finds everything at an offset, and both servers move exactly the same number of bytes.
+//! Sends to many are in `many`.
+
+use memchr::memmem;
 
 /// Bytes of an event's data.
 pub(crate) const DATA_BYTES: usize = 100;
@@ -90,6 +93,34 @@ pub(crate) fn floor_token(number: u32) -> Token {
     token
 }
 
+/// The number that a floor's token is.
+pub(crate) fn number(token: &[u8]) -> u64 {
+    decimal(&token[..NUMBER_DIGITS])
+}
+
+/// A send of this body, as a backend's HTTP client makes it.
+pub(crate) fn post(port: u16, body: &str) -> String {
+    format!(
+        "POST /internal/send HTTP/1.1\r\n\
+         Host: 127.0.0.1:{port:05}\r\n\
+         User-Agent: load\r\n\
+         Accept: */*\r\n\
+         Content-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Where the head of the first request or answer ends, and where its body does by what the head
+/// says of its length; `None` until the head is there whole.
+pub(crate) fn ends(bytes: &[u8]) -> Option<(usize, usize)> {
+    let head = memmem::find(bytes, b"\r\n\r\n")? + 4;
+    let lower = bytes[..head].to_ascii_lowercase();
+    let at = memmem::find(&lower, b"\r\ncontent-length:")? + "\r\ncontent-length:".len();
+    let length = leading_decimal(lower[at..].trim_ascii_start());
+    Some((head, head + length as usize))
+}
+
 /// A send's request without its facts, and where they go.
 #[derive(Clone, Debug)]
 pub(crate) struct SendRequest {
@@ -104,15 +135,7 @@ impl SendRequest {
         let token = "0".repeat(TOKEN_BYTES);
         let data = "x".repeat(DATA_BYTES);
         let body = format!("{{\"token\":\"{token}\",\"event\":{{\"data\":\"{data}\"}}}}");
-        let text = format!(
-            "POST /internal/send HTTP/1.1\r\n\
-             Host: 127.0.0.1:{port:05}\r\n\
-             User-Agent: load\r\n\
-             Accept: */*\r\n\
-             Content-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let text = post(port, &body);
         SendRequest {
             token_at: text.len() - body.len() + "{\"token\":\"".len(),
             data_at: text.len() - "\"}}".len() - DATA_BYTES,
@@ -136,7 +159,7 @@ impl SendRequest {
 
     /// The number in a floor's token.
     pub(crate) fn number(&self, request: &[u8]) -> usize {
-        decimal(&request[self.token_at..self.token_at + NUMBER_DIGITS]) as usize
+        number(&request[self.token_at..]) as usize
     }
 
     /// The event's data.
@@ -148,16 +171,16 @@ impl SendRequest {
 /// What an event's data says about itself; filler makes up its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    /// The stream that it is for.
+    /// The stream that it is for, or [`EVERYONE`](crate::many::EVERYONE).
     pub(crate) number: u32,
-    /// Its place among the stream's events, from 0.
+    /// Its place among the stream's own events, or among those for everyone, from 0.
     pub(crate) sequence: u64,
     /// When it was to be sent, in nanoseconds since the load's start.
     pub(crate) due: u64,
 }
 
 impl Mark {
-    fn write(self, data: &mut [u8]) {
+    pub(crate) fn write(self, data: &mut [u8]) {
         put_decimal(&mut data[0..8], u64::from(self.number));
         put_decimal(&mut data[9..19], self.sequence);
         put_decimal(&mut data[20..40], self.due);
@@ -187,4 +210,10 @@ pub(crate) fn decimal(digits: &[u8]) -> u64 {
             .wrapping_mul(10)
             .wrapping_add(u64::from(digit.wrapping_sub(b'0')))
     })
+}
+
+/// The number that the digits at the front of `bytes` are.
+pub(crate) fn leading_decimal(bytes: &[u8]) -> u64 {
+    let count = bytes.iter().take_while(|it| it.is_ascii_digit()).count();
+    decimal(&bytes[..count])
 }

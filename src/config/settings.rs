@@ -1,5 +1,5 @@
-//! The one table of settings: name, default, what is allowed, meaning (contract, sections 6, 8
-//! and 10). The parser, `--help` and [`Limits::default`](super::Limits) all read it.
+//! The one table of settings: name, default, what is allowed, meaning (contract, sections 6, 8,
+//! 10, 11 and 16). The parser, `--help` and [`Limits::default`](super::Limits) all read it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

@@ -79,6 +79,16 @@ impl Backlog {
         })
     }
 
+    /// The same if it is one piece.
+    pub(super) fn single(&self, framing: Framing) -> Option<&[u8]> {
+        match self.frames.front() {
+            Some(Some(frame)) if self.frames.len() == 1 => {
+                Some(&frame.bytes(framing)[self.written..])
+            }
+            _ => None,
+        }
+    }
+
     /// Frames that wait, in their order.
     pub(super) fn frames(&self) -> impl Iterator<Item = &Rc<Frame>> {
         self.frames.iter().flatten()

@@ -245,7 +245,11 @@ mod tests {
                 .collect();
             found.sort_unstable();
             let stays = |slot: &usize| {
-                slot % divisor == 0 && slot % 4 != 1 && (slot % 4 != 0 || name != "a")
+                slot.is_multiple_of(divisor)
+                    && match slot % 4 {
+                        0 => name != "a",
+                        rest => rest != 1,
+                    }
             };
             let expected: Vec<usize> = (0..1000).filter(stays).collect();
             assert_eq!(found, expected, "{name}");

@@ -101,7 +101,7 @@ impl Default for Asked {
 /// ```text
 ///            ┌──────────────── answered, connection kept ───────────────┐
 ///            ▼                                                          │
-/// accept ─► Reading ─► ReadingBody ─► Sending ──────────────────────────┤
+/// accept ─► Reading ─► ReadingBody ─► Sending, Queueing ────────────────┤
 ///            │  ╰──────────┬──────────► AwaitingCallback ── rejected ───┤
 ///            │             │                  │ 2xx                     │
 ///            │ refused     │                  ▼                         │
@@ -131,8 +131,8 @@ pub(super) enum State {
     /// Legal input: bytes (kept), eof. Next: Reading, Finishing. Lasts no longer than the effects
     /// of one verb; no deadline.
     Sending,
-    /// A command for many, whole, waits for its place among those that are pending. Legal input:
-    /// bytes (kept), eof. Next: Reading, Finishing. Lasts until one of those has come to everybody;
+    /// A command for many, whole, waits for its place among those that are pending. Nothing is read
+    /// meanwhile. Legal input: bytes (kept), eof. Next: Reading, Finishing. Lasts until one of those has come to everybody;
     /// no deadline.
     Queueing(ByteQueue),
     /// The backend is being asked. Legal input: bytes (kept), eof, sends, the callback's result.
@@ -256,7 +256,7 @@ impl<S> Conn<S> {
     }
 
     pub(super) fn wants_input(&self) -> bool {
-        !self.is_paused && !self.is_eof && !self.is_closed()
+        !self.is_paused && !self.is_eof && !matches!(self.state, State::Queueing(_) | State::Closed)
     }
 
     pub(super) fn is_closed(&self) -> bool {

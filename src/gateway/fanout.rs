@@ -19,8 +19,9 @@ use super::channels::{ChannelId, Channels, Joined};
 use super::conn::{Conn, State};
 use super::frame::Frame;
 use super::hub::Hub;
-use super::{ConnId, Gateway, routes};
+use super::{ConnId, Effect, Gateway, routes};
 use crate::callback::Reason;
+use crate::sse::Framing;
 use crate::time::Time;
 
 /// Fan-outs that may be pending before further ones, and whoever sends them, have to wait.
@@ -137,6 +138,14 @@ struct Part {
     close: bool,
 }
 
+impl Part {
+    /// Bytes of it for a stream; what only ends one is work too.
+    fn length(&self, framing: Framing) -> usize {
+        let event = self.event.as_ref();
+        event.map_or(1, |event| event.bytes(framing).len())
+    }
+}
+
 impl Audience {
     /// Whether a stream is in it.
     fn holds(&self, id: ConnId, joined: &Joined, channels: &Channels) -> bool {
@@ -202,7 +211,7 @@ impl<S> Gateway<S> {
         let Some((conn, hub)) = self.both(id) else {
             return 0;
         };
-        let given = conn.catch_up(hub, now);
+        let given = conn.catch_up_with(hub, hub.settings.limits.max_unsent, now);
         if given > 0 {
             if conn.is_blocked {
                 self.evict_outbound(id, now);
@@ -228,6 +237,7 @@ impl<S> Gateway<S> {
             self.send(publisher, command.bytes(), now);
             command.clear(&mut self.hub.spares);
             if let Some((conn, hub)) = self.both(publisher) {
+                hub.effect(Effect::Read(publisher));
                 conn.await_serving(hub, now);
             }
         }
@@ -236,28 +246,37 @@ impl<S> Gateway<S> {
 
 impl<S> Conn<S> {
     /// Gives a stream what fan-outs have for it that it was not given. To be done before anything
-    /// else is appended to it, ends it or changes its channels. Gives the bytes of that.
-    pub(super) fn catch_up(&mut self, hub: &mut Hub, now: Time) -> usize {
+    /// else is appended to it, ends it or changes its channels.
+    pub(super) fn catch_up(&mut self, hub: &mut Hub, now: Time) {
+        self.catch_up_with(hub, usize::MAX, now);
+    }
+
+    /// The same up to so many bytes, but for the first event: the rest can wait until the socket
+    /// was offered these. Gives the bytes of what was given.
+    fn catch_up_with(&mut self, hub: &mut Hub, most: usize, now: Time) -> usize {
         let mut given = 0;
-        while self.seen < hub.fan_outs.last
-            && let Some(part) =
-                hub.fan_outs
-                    .next_for(self.seen, self.id, &self.joined, &hub.channels)
-        {
+        while self.seen < hub.fan_outs.last && self.state.token().is_some() {
+            let part = hub
+                .fan_outs
+                .next_for(self.seen, self.id, &self.joined, &hub.channels);
+            let Some(part) = part else {
+                self.seen = hub.fan_outs.last;
+                break;
+            };
+            let length = part.length(self.framing);
+            if given > 0 && given + length > most {
+                break;
+            }
             self.seen = part.number;
-            given += self.take_part(hub, part, now);
+            given += length;
+            self.take_part(hub, part, now);
         }
-        self.seen = hub.fan_outs.last;
         given
     }
 
-    fn take_part(&mut self, hub: &mut Hub, part: Part, now: Time) -> usize {
-        let length = part
-            .event
-            .as_ref()
-            .map_or(0, |event| event.bytes(self.framing).len());
+    fn take_part(&mut self, hub: &mut Hub, part: Part, now: Time) {
         match &mut self.state {
-            State::AwaitingCallback(awaiting) if awaiting.is_close_buffered => return 0,
+            State::AwaitingCallback(awaiting) if awaiting.is_close_buffered => {}
             State::AwaitingCallback(awaiting) => {
                 awaiting.is_close_buffered = part.close;
                 if let Some(event) = part.event {
@@ -268,16 +287,14 @@ impl<S> Conn<S> {
                 if let Some(event) = part.event
                     && !self.append(hub, event, now)
                 {
-                    return length;
+                    return;
                 }
                 if part.close {
                     self.end_stream(hub, Reason::ServerClosed, None, now);
                 }
             }
-            _ => return 0,
+            _ => {}
         }
-        // What only ends a stream is work too.
-        length.max(1)
     }
 
     /// An event for many that comes before the backend's word. A client whose window cannot take

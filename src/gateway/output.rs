@@ -24,7 +24,11 @@ pub struct Output<'a> {
 impl<'a> Output<'a> {
     /// All of it, if it is one piece.
     pub fn single(&self) -> Option<&'a [u8]> {
-        self.backlog.is_none().then_some(self.plain)
+        match self.backlog {
+            None => Some(self.plain),
+            Some(backlog) if self.plain.is_empty() => backlog.single(self.framing),
+            Some(_) => None,
+        }
     }
 
     /// All pieces, none of them empty; one write takes [`MOST_PIECES`] of them.
@@ -131,7 +135,7 @@ impl<S> Conn<S> {
     }
 
     /// Whether an open stream's output may grow by so many bytes; if not, the stream is dropped.
-    /// What is put behind bytes that the socket was not offered yet is judged when it was.
+    /// What its socket was not offered yet may be any number: it is judged when it was.
     pub(super) fn has_room(&mut self, hub: &mut Hub, more: usize, now: Time) -> bool {
         if self.is_written() {
             self.stalled_since = now;

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::Gateway;
 use super::channels::ChannelId;
 use super::fanout::Audience;
 use super::frame::Frame;
 use super::hub::Hub;
 use super::send::Verdict;
+use super::{ConnId, Gateway};
 use crate::tokens;
-use crate::wire::Event;
+use crate::wire::{self, Event};
 
 impl<S> Gateway<S> {
     pub(super) fn publish_to_tokens(
@@ -19,27 +19,25 @@ impl<S> Gateway<S> {
         event: Option<&Event<'_>>,
         close: bool,
     ) -> Verdict {
-        let mut streams = Vec::with_capacity(tokens.len());
+        let mut streams: Vec<ConnId> = Vec::with_capacity(tokens.len());
         let mut unknown = Vec::new();
         for text in tokens {
             let known = tokens::parse(text).and_then(|token| self.hub.streams.get(token));
             match known {
-                Some(id) => streams.push(id),
+                Some(id) => {
+                    let at = streams.partition_point(|other| *other < id);
+                    streams.insert(at, id);
+                }
                 None => unknown.push(text),
             }
         }
-        streams.sort_unstable();
         let receivers = streams.len();
         let audience = Audience::Streams(streams);
         let names = &["tokens".into()];
         let verdict = self.hub.publish(audience, names, receivers, event, close);
         match verdict {
             Verdict::Done(_) if !unknown.is_empty() => {
-                let unknown = serde_json::to_string(&unknown).unwrap_or_default();
-                let json = format!(
-                    "{{\"status\":\"ok\",\"receivers\":{receivers},\"unknown\":{unknown}}}"
-                );
-                Verdict::Done(json.into())
+                Verdict::Done(told_of(receivers, &unknown).into())
             }
             verdict => verdict,
         }
@@ -113,4 +111,17 @@ impl Hub {
         }
         Verdict::Done(format!("{{\"status\":\"ok\",\"receivers\":{receivers}}}").into())
     }
+}
+
+/// The answer that names the tokens of nobody: the backend may forget them.
+fn told_of(receivers: usize, unknown: &[&Cow<'_, str>]) -> String {
+    let mut json = format!("{{\"status\":\"ok\",\"receivers\":{receivers},\"unknown\":[");
+    for (number, text) in unknown.iter().enumerate() {
+        if number > 0 {
+            json.push(',');
+        }
+        wire::push_string(&mut json, text);
+    }
+    json.push_str("]}");
+    json
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::names::{MOST_NAMES, Names, is_channel};
-use super::raw::{self, Field, RawAnswer, RawEvent, WrongType};
+use super::raw::{self, Field, RawCommand, RawEvent, Whose, WrongType};
 use super::send::{id, is_event_name, key, retry};
 use super::{Directives, Event};
 
@@ -18,7 +18,7 @@ pub fn directives(body: Option<&[u8]>) -> Directives {
     if body.is_empty() {
         return Directives::default();
     }
-    match raw::object(body) {
+    match raw::command(body, Whose::Answer) {
         Some(answer) => lenient(answer),
         None => Directives::unusable("the body is not a JSON object without repeated fields"),
     }
@@ -34,7 +34,7 @@ impl Directives {
     }
 }
 
-fn lenient(raw: RawAnswer<'_>) -> Directives {
+fn lenient(raw: RawCommand<'_>) -> Directives {
     let mut problem = None;
     let close = match raw.close {
         Field::Absent => false,
@@ -52,7 +52,7 @@ fn lenient(raw: RawAnswer<'_>) -> Directives {
             None
         }
     };
-    let (channels, deaf) = match channels(raw.channels.given()) {
+    let (channels, deaf) = match channels(raw.target.channels.given()) {
         Ok(channels) => (channels, None),
         Err(reason) => (Vec::new(), Some(reason)),
     };

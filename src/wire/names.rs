@@ -1,30 +1,33 @@
 //! Lists of tokens and of channels' names: each name once, in the order given, within bounds.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 /// Most names that a list may hold, repeated ones counted once (contract, section 11). A body may
 /// list millions: what is beyond this is not kept.
 pub(super) const MOST_NAMES: usize = 1000;
 
-/// Up to so many names comparing with each is cheaper than hashing.
-const FEW: usize = 16;
-
 /// What a list of strings holds.
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
     list: Vec<Cow<'a, str>>,
-    /// What `list` holds, once that is more than a few.
-    seen: HashSet<Cow<'a, str>>,
+    /// The places of what `list` holds, in the order of the names.
+    sorted: Vec<u16>,
     is_too_long: bool,
 }
 
 impl<'a> Names<'a> {
     /// One more name; nothing new when it is there already.
     pub(super) fn take(&mut self, name: Cow<'a, str>) {
-        if self.is_too_long || self.holds(&name) {
+        if self.is_too_long {
             return;
         }
+        let list = &self.list;
+        let found = self
+            .sorted
+            .binary_search_by(|place| list[usize::from(*place)].cmp(&name));
+        let Err(at) = found else {
+            return;
+        };
         if self.list.len() == MOST_NAMES {
             *self = Names {
                 is_too_long: true,
@@ -32,21 +35,8 @@ impl<'a> Names<'a> {
             };
             return;
         }
-        if self.list.len() == FEW {
-            self.seen.extend(self.list.iter().cloned());
-        }
-        if self.list.len() >= FEW {
-            self.seen.insert(name.clone());
-        }
+        self.sorted.insert(at, self.list.len() as u16);
         self.list.push(name);
-    }
-
-    fn holds(&self, name: &str) -> bool {
-        if self.list.len() <= FEW {
-            self.list.iter().any(|held| held == name)
-        } else {
-            self.seen.contains(name)
-        }
     }
 
     /// The names, unless there are more than `most`, which is no more than [`MOST_NAMES`].

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::names::Names;
 
@@ -39,7 +39,7 @@ impl<T> Field<T> {
 #[derive(Debug)]
 pub(super) struct WrongType;
 
-/// The body of a send.
+/// The body of a send, or of a callback's answer, which uses some of its fields.
 #[derive(Debug, Default)]
 pub(super) struct RawCommand<'a> {
     pub(super) target: RawTarget<'a>,
@@ -49,7 +49,7 @@ pub(super) struct RawCommand<'a> {
     pub(super) close: Field<bool>,
 }
 
-/// The fields of which a send has exactly one.
+/// The fields of which a send has exactly one. An answer's `channels` are those of its stream.
 #[derive(Debug, Default)]
 pub(super) struct RawTarget<'a> {
     pub(super) token: Field<Cow<'a, str>>,
@@ -57,14 +57,6 @@ pub(super) struct RawTarget<'a> {
     pub(super) channel: Field<Cow<'a, str>>,
     pub(super) channels: Field<Names<'a>>,
     pub(super) broadcast: Field<bool>,
-}
-
-/// The body of a callback's answer.
-#[derive(Debug, Default)]
-pub(super) struct RawAnswer<'a> {
-    pub(super) event: Field<RawEvent<'a>>,
-    pub(super) close: Field<bool>,
-    pub(super) channels: Field<Names<'a>>,
 }
 
 /// The object in the field `event`.
@@ -83,224 +75,242 @@ pub(super) struct RawMore<'a> {
     pub(super) key: Field<Cow<'a, str>>,
 }
 
+/// Whose body it is, and which fields are known in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A send's: all of them.
+    Send,
+    /// A callback's answer's: `event`, `close` and `channels`.
+    Answer,
+}
+
 /// Reads one JSON object that fills `body`; `None` when it is anything else.
-pub(super) fn object<'a, T: Typed<'a>>(body: &'a [u8]) -> Option<T> {
+pub(super) fn command(body: &[u8], whose: Whose) -> Option<RawCommand<'_>> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let field = Field::deserialize(&mut reader).ok()?;
+    let mut command = RawCommand::default();
+    let value = Wanted::Command(&mut command, whose)
+        .deserialize(&mut reader)
+        .ok()?;
     reader.end().ok()?;
-    match field {
-        Field::Is(object) => Some(object),
-        _ => None,
+    matches!(value, Value::Taken).then_some(command)
+}
+
+/// What a JSON value is, as far as any field cares.
+enum Value<'a> {
+    Null,
+    Bool(bool),
+    /// Not below zero, without fraction and exponent.
+    Integer(u64),
+    Text(Cow<'a, str>),
+    /// The list or the object that was wanted, which is filled in.
+    Taken,
+    Other,
+}
+
+/// What to make of a list or an object. One reader for everything, as each would be a copy of all
+/// that reads JSON.
+enum Wanted<'s, 'a> {
+    Nothing,
+    Names(&'s mut Names<'a>),
+    Event(&'s mut RawEvent<'a>),
+    Command(&'s mut RawCommand<'a>, Whose),
+}
+
+impl<'de> DeserializeSeed<'de> for Wanted<'_, 'de> {
+    type Value = Value<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value<'de>, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-/// A value is one of these or of another type; nothing else about the type matters.
-pub(super) trait Typed<'de>: Sized {
-    fn from_str(_text: Cow<'de, str>) -> Option<Self> {
-        None
-    }
-    fn from_bool(_value: bool) -> Option<Self> {
-        None
-    }
-    fn from_integer(_value: u64) -> Option<Self> {
-        None
-    }
-    fn from_seq<A: SeqAccess<'de>>(seq: A) -> Result<Option<Self>, A::Error> {
-        skip_seq(seq).map(|()| None)
-    }
-    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Option<Self>, A::Error> {
-        skip_map(map).map(|()| None)
-    }
-}
-
-impl<'de> Typed<'de> for Cow<'de, str> {
-    fn from_str(text: Cow<'de, str>) -> Option<Self> {
-        Some(text)
-    }
-}
-
-impl<'de> Typed<'de> for bool {
-    fn from_bool(value: bool) -> Option<Self> {
-        Some(value)
-    }
-}
-
-impl<'de> Typed<'de> for u64 {
-    fn from_integer(value: u64) -> Option<Self> {
-        Some(value)
-    }
-}
-
-impl<'de> Typed<'de> for Names<'de> {
-    fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Option<Self>, A::Error> {
-        let mut names = Names::default();
-        while let Some(item) = seq.next_element()? {
-            let Field::Is(name) = item else {
-                return skip_seq(seq).map(|()| None);
-            };
-            names.take(name);
-        }
-        Ok(Some(names))
-    }
-}
-
-impl<'de> Typed<'de> for RawEvent<'de> {
-    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
-        let mut event = RawEvent::default();
-        while let Some(Key(key)) = map.next_key()? {
-            match &*key {
-                "name" => once(&mut event.name, &mut map)?,
-                "data" => once(&mut event.data, &mut map)?,
-                "id" => once(&mut event.more.id, &mut map)?,
-                "retry" => once(&mut event.more.retry, &mut map)?,
-                "key" => once(&mut event.more.key, &mut map)?,
-                _ => map.next_value::<Skip>().map(|_| ())?,
-            }
-        }
-        Ok(Some(event))
-    }
-}
-
-impl<'de> Typed<'de> for RawCommand<'de> {
-    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
-        let mut command = RawCommand::default();
-        let target = &mut command.target;
-        while let Some(Key(key)) = map.next_key()? {
-            match &*key {
-                "token" => once(&mut target.token, &mut map)?,
-                "tokens" => once(&mut target.tokens, &mut map)?,
-                "channel" => once(&mut target.channel, &mut map)?,
-                "channels" => once(&mut target.channels, &mut map)?,
-                "broadcast" => once(&mut target.broadcast, &mut map)?,
-                "unsubscribe" => once(&mut command.unsubscribe, &mut map)?,
-                "subscribe" => once(&mut command.subscribe, &mut map)?,
-                "event" => once(&mut command.event, &mut map)?,
-                "close" => once(&mut command.close, &mut map)?,
-                _ => map.next_value::<Skip>().map(|_| ())?,
-            }
-        }
-        Ok(Some(command))
-    }
-}
-
-impl<'de> Typed<'de> for RawAnswer<'de> {
-    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
-        let mut answer = RawAnswer::default();
-        while let Some(Key(key)) = map.next_key()? {
-            match &*key {
-                "event" => once(&mut answer.event, &mut map)?,
-                "close" => once(&mut answer.close, &mut map)?,
-                "channels" => once(&mut answer.channels, &mut map)?,
-                _ => map.next_value::<Skip>().map(|_| ())?,
-            }
-        }
-        Ok(Some(answer))
-    }
-}
-
-/// Nothing at all can be made of it: the type of values that are skipped.
-struct Skip;
-
-impl<'de> Typed<'de> for Skip {}
-
-impl<'de> Deserialize<'de> for Skip {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Field::<Skip>::deserialize(deserializer).map(|_| Skip)
-    }
-}
-
-fn skip_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<(), A::Error> {
-    while map.next_entry::<Key<'de>, Skip>()?.is_some() {}
-    Ok(())
-}
-
-fn skip_seq<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> {
-    while seq.next_element::<Skip>()?.is_some() {}
-    Ok(())
-}
-
-/// Fills a field that may stand once only; `null` stands as well.
-fn once<'de, T, A>(field: &mut Field<T>, map: &mut A) -> Result<(), A::Error>
-where
-    T: Typed<'de>,
-    A: MapAccess<'de>,
-{
-    if !matches!(field, Field::Absent) {
-        return Err(A::Error::custom("repeated field"));
-    }
-    *field = map.next_value()?;
-    Ok(())
-}
-
-/// A field's name, borrowed unless it has escapes.
-struct Key<'de>(Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Field::deserialize(deserializer)? {
-            Field::Is(key) => Ok(Key(key)),
-            _ => Err(D::Error::invalid_type(
-                Unexpected::Other("key"),
-                &"a string",
-            )),
-        }
-    }
-}
-
-struct FieldVisitor<T>(std::marker::PhantomData<T>);
-
-impl<'de, T: Typed<'de>> Deserialize<'de> for Field<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FieldVisitor(std::marker::PhantomData))
-    }
-}
-
-fn typed<T>(value: Option<T>) -> Field<T> {
-    value.map_or(Field::WrongType, Field::Is)
-}
-
-impl<'de, T: Typed<'de>> Visitor<'de> for FieldVisitor<T> {
-    type Value = Field<T>;
+impl<'de> Visitor<'de> for Wanted<'_, 'de> {
+    type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Field<T>, E> {
-        Ok(typed(T::from_str(Cow::Borrowed(text))))
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Field<T>, E> {
-        Ok(typed(T::from_str(Cow::Owned(text.to_owned()))))
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value<'de>, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
     }
 
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Field<T>, E> {
-        Ok(typed(T::from_bool(value)))
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value<'de>, E> {
+        Ok(Value::Bool(value))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Field<T>, A::Error> {
-        T::from_map(map).map(typed)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Field<T>, A::Error> {
-        T::from_seq(seq).map(typed)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Field<T>, E> {
-        Ok(Field::Null)
+    fn visit_unit<E: Error>(self) -> Result<Value<'de>, E> {
+        Ok(Value::Null)
     }
 
     // Below zero.
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Field<T>, E> {
-        Ok(Field::WrongType)
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Value<'de>, E> {
+        Ok(Value::Other)
     }
 
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Field<T>, E> {
-        Ok(typed(T::from_integer(value)))
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value<'de>, E> {
+        Ok(Value::Integer(value))
     }
 
     // With a fraction or an exponent, too large for the others, or `-0`.
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Field<T>, E> {
-        Ok(Field::WrongType)
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Value<'de>, E> {
+        Ok(Value::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
+        let mut names = match self {
+            Wanted::Names(names) => Some(names),
+            _ => None,
+        };
+        let mut value = match names {
+            Some(_) => Value::Taken,
+            None => Value::Other,
+        };
+        while let Some(item) = seq.next_element_seed(Wanted::Nothing)? {
+            match (&mut names, item) {
+                (Some(names), Value::Text(name)) => names.take(name),
+                _ => value = Value::Other,
+            }
+        }
+        Ok(value)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
+        match self {
+            Wanted::Event(event) => take_event(event, &mut map)?,
+            Wanted::Command(command, whose) => take_command(command, whose, &mut map)?,
+            Wanted::Nothing | Wanted::Names(_) => {
+                while key(&mut map)?.is_some() {
+                    map.next_value_seed(Wanted::Nothing)?;
+                }
+                return Ok(Value::Other);
+            }
+        }
+        Ok(Value::Taken)
+    }
+}
+
+fn take_command<'de, A: MapAccess<'de>>(
+    command: &mut RawCommand<'de>,
+    whose: Whose,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    let target = &mut command.target;
+    while let Some(key) = key(map)? {
+        match &*key {
+            key if whose == Whose::Answer && !matches!(key, "event" | "close" | "channels") => {
+                map.next_value_seed(Wanted::Nothing)?;
+            }
+            "token" => text(&mut target.token, map)?,
+            "tokens" => names(&mut target.tokens, map)?,
+            "channel" => text(&mut target.channel, map)?,
+            "channels" => names(&mut target.channels, map)?,
+            "broadcast" => boolean(&mut target.broadcast, map)?,
+            "unsubscribe" => names(&mut command.unsubscribe, map)?,
+            "subscribe" => names(&mut command.subscribe, map)?,
+            "event" => {
+                let mut event = RawEvent::default();
+                let value = once(&command.event, Wanted::Event(&mut event), map)?;
+                command.event = taken(value, event);
+            }
+            "close" => boolean(&mut command.close, map)?,
+            _ => {
+                map.next_value_seed(Wanted::Nothing)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn take_event<'de, A: MapAccess<'de>>(
+    event: &mut RawEvent<'de>,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    while let Some(key) = key(map)? {
+        match &*key {
+            "name" => text(&mut event.name, map)?,
+            "data" => text(&mut event.data, map)?,
+            "id" => text(&mut event.more.id, map)?,
+            "retry" => {
+                event.more.retry = match once(&event.more.retry, Wanted::Nothing, map)? {
+                    Value::Integer(retry) => Field::Is(retry),
+                    value => other(&value),
+                }
+            }
+            "key" => text(&mut event.more.key, map)?,
+            _ => {
+                map.next_value_seed(Wanted::Nothing)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A field's name, borrowed unless it has escapes.
+fn key<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
+    match map.next_key_seed(Wanted::Nothing)? {
+        None => Ok(None),
+        Some(Value::Text(key)) => Ok(Some(key)),
+        Some(_) => Err(A::Error::custom("a key that is no string")),
+    }
+}
+
+/// The value of a field that may stand once only; `null` stands as well.
+fn once<'de, T, A: MapAccess<'de>>(
+    field: &Field<T>,
+    wanted: Wanted<'_, 'de>,
+    map: &mut A,
+) -> Result<Value<'de>, A::Error> {
+    match field {
+        Field::Absent => map.next_value_seed(wanted),
+        _ => Err(A::Error::custom("repeated field")),
+    }
+}
+
+fn text<'de, A: MapAccess<'de>>(
+    field: &mut Field<Cow<'de, str>>,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    *field = match once(field, Wanted::Nothing, map)? {
+        Value::Text(text) => Field::Is(text),
+        value => other(&value),
+    };
+    Ok(())
+}
+
+fn boolean<'de, A: MapAccess<'de>>(field: &mut Field<bool>, map: &mut A) -> Result<(), A::Error> {
+    *field = match once(field, Wanted::Nothing, map)? {
+        Value::Bool(value) => Field::Is(value),
+        value => other(&value),
+    };
+    Ok(())
+}
+
+fn names<'de, A: MapAccess<'de>>(
+    field: &mut Field<Names<'de>>,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    let mut names = Names::default();
+    let value = once(field, Wanted::Names(&mut names), map)?;
+    *field = taken(value, names);
+    Ok(())
+}
+
+fn taken<T>(value: Value<'_>, what: T) -> Field<T> {
+    match value {
+        Value::Taken => Field::Is(what),
+        value => other(&value),
+    }
+}
+
+/// A field that has not its type.
+fn other<T>(value: &Value<'_>) -> Field<T> {
+    match value {
+        Value::Null => Field::Null,
+        _ => Field::WrongType,
     }
 }

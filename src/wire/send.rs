@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::names::{MOST_NAMES, Names, is_channel, is_word};
-use super::raw::{self, Field, RawCommand, RawEvent, RawMore, RawTarget};
+use super::raw::{self, Field, RawEvent, RawMore, RawTarget, Whose};
 use super::{Event, SendCommand, SendError, Target};
 
 /// Most channels of one send.
@@ -15,7 +15,7 @@ const MOST_RETRY: u64 = 86_400_000;
 /// Reads the body of a send; `max_channels` is how many channels one stream may be in, at most
 /// 1,000.
 pub fn send_command(body: &[u8], max_channels: usize) -> Result<SendCommand<'_>, SendError> {
-    let raw: RawCommand<'_> = raw::object(body).ok_or(SendError::InvalidJson)?;
+    let raw = raw::command(body, Whose::Send).ok_or(SendError::InvalidJson)?;
     let unsubscribe = raw.unsubscribe.given();
     let subscribe = raw.subscribe.given();
     let has_changes = unsubscribe.is_some() || subscribe.is_some();

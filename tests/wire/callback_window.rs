@@ -180,7 +180,7 @@ fn what_an_answers_body_may_direct() {
     );
     // Body, the event that the client gets, whether the stream is closed, whether that is logged
     // as an error.
-    let table: [(&[u8], &str, bool, bool); 30] = [
+    let table: [(&[u8], &str, bool, bool); 31] = [
         (b"", "", false, false),
         (b"{}", "", false, false),
         (b" \r\n\t{ } ", "", false, false),
@@ -205,8 +205,14 @@ fn what_an_answers_body_may_direct() {
             false,
         ),
         (
-            br#"{"event":{"data":"d","id":7,"retry":8}}"#,
-            "retry: 8\ndata: d\n\n",
+            br#"{"event":{"name":"n","data":"d","id":"7-1","retry":5,"key":"k"}}"#,
+            "event: n\nid: 7-1\nretry: 5\ndata: d\n\n",
+            false,
+            false,
+        ),
+        (
+            br#"{"event":{"data":"d","id":7,"retry":5,"key":null}}"#,
+            "retry: 5\ndata: d\n\n",
             false,
             true,
         ),

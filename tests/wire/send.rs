@@ -54,7 +54,7 @@ fn bad_requests_change_nothing() {
         r#"{"a":"#.repeat(5000),
         "}".repeat(5000)
     );
-    let table: [(&[u8], &str); 51] = [
+    let table: [(&[u8], &str); 59] = [
         (b"", "INVALID_JSON"),
         (b"  ", "INVALID_JSON"),
         (b"null", "INVALID_JSON"),
@@ -141,6 +141,14 @@ fn bad_requests_change_nothing() {
             br#"{"Token":"TOKEN","close":true}"#,
             "INVALID_TOKEN_MISSING",
         ),
+        (br#"{"token":"TOKEN","channel":"c"}"#, "INVALID_TARGET"),
+        (br#"{"broadcast":false,"channels":""}"#, "INVALID_TARGET"),
+        (br#"{"channel":"c","subscribe":[""]}"#, "INVALID_TARGET"),
+        (br#"{"channels":["a b"],"event":5}"#, "INVALID_CHANNEL"),
+        (
+            br#"{"token":"TOKEN","unsubscribe":"c","event":5}"#,
+            "INVALID_CHANNEL",
+        ),
         (
             br#"{"token":"TOKEN","event":null,"close":5}"#,
             "INVALID_EVENT_TYPE",
@@ -190,8 +198,20 @@ fn bad_requests_change_nothing() {
             "INVALID_CLOSE_TYPE",
         ),
         (
-            br#"{"token":"TOKEN","event":{"data":"x"},"close":"true"}"#,
+            br#"{"token":"TOKEN","event":{"data":"x","id":5},"close":"true"}"#,
             "INVALID_CLOSE_TYPE",
+        ),
+        (
+            br#"{"token":"TOKEN","event":{"data":"x","id":"earliest","retry":-1}}"#,
+            "INVALID_EVENT_ID",
+        ),
+        (
+            br#"{"token":"TOKEN","event":{"data":"x","key":"","retry":null}}"#,
+            "INVALID_EVENT_RETRY",
+        ),
+        (
+            br#"{"token":"TOKEN","event":{"data":"x","key":"\u00e9"}}"#,
+            "INVALID_EVENT_KEY",
         ),
     ];
     // One connection for all of them: none of these ends it.
@@ -212,6 +232,11 @@ fn bad_requests_change_nothing() {
             "INVALID_EVENT_TYPE" => "event",
             "INVALID_EVENT_DATA_MISSING" => "data",
             "INVALID_CLOSE_TYPE" => "close",
+            "INVALID_TARGET" => "broadcast",
+            "INVALID_CHANNEL" => "unsubscribe",
+            "INVALID_EVENT_ID" => "event.id",
+            "INVALID_EVENT_RETRY" => "event.retry",
+            "INVALID_EVENT_KEY" => "event.key",
             _ => "name",
         };
         assert!(message.contains(field), "{message}");

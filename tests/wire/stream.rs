@@ -266,6 +266,48 @@ fn heartbeats_keep_their_cadence_whether_events_flow_or_not() {
     backend.assert_balanced();
 }
 
+/// Contract, section 16: in an envelope, whatever way the event came.
+#[test]
+fn events_in_envelopes() {
+    let backend = Backend::start();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("EVENT_FORMAT", "envelope")
+        .start();
+    let mut client = gateway.get("/");
+    let connect = backend.next_connect();
+    let token = connect.token();
+    let send = |name: &str, data: &str| {
+        let event = json!({"name": name, "data": data, "id": "7-1"});
+        post_send(&gateway, &json!({"token": token, "event": event}))
+    };
+    assert_ok(&send("step", "{\"done\":5}"), BUFFERED);
+    connect.answer(200, r#"{"event":{"name":"hello","data":"you"}}"#);
+    client.read_head();
+    let hello = r#"{"type":"hello","payload":"you"}"#;
+    assert_eq!(client.next_event(), format!("data: {hello}\n\n"));
+    let step = r#"{"type":"step","payload":{"done":5}}"#;
+    assert_eq!(client.next_event(), format!("id: 7-1\ndata: {step}\n\n"));
+    for (name, data, expected) in [
+        (
+            "a\"b",
+            "[1,\n2]",
+            "id: 7-1\ndata: {\"type\":\"a\\\"b\",\"payload\":[1,\ndata: 2]}",
+        ),
+        ("", "{}", "id: 7-1\ndata: {}"),
+        (
+            "connection_close",
+            "{}",
+            "event: connection_close\nid: 7-1\ndata: {}",
+        ),
+    ] {
+        assert_ok(&send(name, data), OK);
+        assert_eq!(client.next_event(), format!("{expected}\n\n"));
+    }
+    client.reset();
+    backend.assert_balanced();
+}
+
 #[test]
 fn the_first_heartbeat_comes_one_interval_after_the_head() {
     let backend = Backend::start();
