@@ -186,3 +186,88 @@ fn a_shutdown_comes_behind_what_is_pending() {
     assert_eq!(gateway.wait_exit().code(), Some(0));
     backend.assert_balanced();
 }
+
+/// Publishes without a pause, so that fan-outs are pending all the while, until one stream more is
+/// addressed because of what `join` does; gives the data of what was addressed to it.
+fn publish_until_joined(
+    gateway: &Gateway,
+    target: &Value,
+    before: usize,
+    join: impl FnOnce(),
+) -> Vec<String> {
+    let mut publisher = gateway.connect();
+    let mut sent = 0;
+    let mut publish = |publisher: &mut Client| {
+        let mut command = target.clone();
+        command["event"] = json!({"data": sent.to_string()});
+        publisher.post(command.to_string().as_bytes());
+        sent += 1;
+    };
+    for _ in 0..2 * MOST {
+        publish(&mut publisher);
+    }
+    let mut join = Some(join);
+    let mut addressed = Vec::new();
+    let mut answered = 0;
+    let mut left = 2 * MOST;
+    while left > 0 {
+        if answered == 20
+            && let Some(join) = join.take()
+        {
+            join();
+        }
+        let response = publisher.read_response();
+        if addressed.is_empty() && response.body.ends_with(format!(":{before}}}").as_bytes()) {
+            publish(&mut publisher);
+        } else {
+            // From the first one on, every one.
+            assert_receivers(&response, before + 1);
+            addressed.push(answered.to_string());
+            left -= 1;
+        }
+        answered += 1;
+    }
+    addressed
+}
+
+/// Whoever comes while fan-outs are under way gets those that were read afterwards, each of them.
+#[test]
+fn who_joins_in_the_middle_gets_what_comes_behind() {
+    let backend = Backend::with(|callback| {
+        if callback.url() != "/late" {
+            callback.answer(200, r#"{"channels":["c"]}"#);
+        }
+    });
+    let gateway = Gateway::unhurried(&backend);
+    let crowd = open_crowd(&backend, CROWD, |_| gateway.connect());
+    // By the connect answer.
+    let mut client = gateway.get("/late");
+    let late = backend.next_connect_of("/late");
+    let target = json!({"channel": "c"});
+    let addressed = publish_until_joined(&gateway, &target, CROWD, || {
+        late.answer(200, r#"{"channels":["c"],"event":{"data":"first"}}"#);
+    });
+    assert_eq!(client.read_head().status, 200);
+    assert_eq!(next_data(&mut client), "first");
+    for data in addressed {
+        assert_eq!(next_data(&mut client), data);
+    }
+    assert_receivers(&post_send(&gateway, &to_channel("c", "end")), CROWD + 1);
+    assert_eq!(next_data(&mut client), "end");
+    // By its request, of which a window comes.
+    let mut newcomer = gateway.connect();
+    assert_served(&mut newcomer);
+    let target = json!({"broadcast": true});
+    let addressed = publish_until_joined(&gateway, &target, CROWD + 1, || {
+        newcomer.get("/newcomer");
+    });
+    assert_eq!(newcomer.read_head().status, 200);
+    for data in addressed {
+        assert_eq!(next_data(&mut newcomer), data);
+    }
+    assert_receivers(&post_send(&gateway, &to_channel("c", "end")), CROWD + 2);
+    assert_eq!(next_data(&mut newcomer), "end");
+    drop((crowd, client, newcomer));
+    backend.next_disconnect_of(&late.token()).answer(200, "");
+    backend.assert_balanced();
+}
