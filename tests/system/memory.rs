@@ -42,7 +42,7 @@ fn bound(start: usize, budget: usize) -> usize {
 
 /// KiB that stay when a crowd has left: the ends of the heaps of threads, and what this process has
 /// of the program alone, once others that run it end.
-const LEFT: usize = 8 * 1024;
+const LEFT: usize = 16 * 1024;
 
 /// What a crowd needed goes back to the system when it has left.
 #[track_caller]
