@@ -54,7 +54,8 @@ fn the_page_and_its_stream_have_one_origin() {
         Some("text/event-stream")
     );
     let mut stream = Stream(client);
-    stream.expect("connection_open", &json!({"identifier": "client:a"}));
+    let open = json!({"identifier": "client:a", "rooms": []});
+    stream.expect("connection_open", &open);
     world.demo.announce("1");
     stream.expect_version("1");
     let missing = world.demo.request("GET", "/x", "");

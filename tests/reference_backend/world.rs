@@ -249,11 +249,11 @@ pub(crate) fn pass(gateway: u16, send: &Callback) -> String {
     body
 }
 
-/// The event in a send: its name and its data.
+/// The event in a send: its name and its data; nothing where there is none.
 pub(crate) fn sent(send: &Value) -> (&str, Value) {
-    let text = |value: &Value| value.as_str().map(str::to_owned).expect("a string");
-    let data = serde_json::from_str(&text(&send["event"]["data"])).expect("JSON");
-    (send["event"]["name"].as_str().expect("a name"), data)
+    let data = send["event"]["data"].as_str().unwrap_or("null");
+    let name = send["event"]["name"].as_str().unwrap_or_default();
+    (name, serde_json::from_str(data).expect("JSON"))
 }
 
 /// A client's stream, behind its head.
