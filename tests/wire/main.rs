@@ -15,6 +15,7 @@ mod limits;
 mod listeners;
 mod log_floods;
 mod logs;
+mod readme;
 mod routes;
 mod send;
 mod shutdown;
