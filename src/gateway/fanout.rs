@@ -156,18 +156,6 @@ impl Audience {
         }
     }
 
-    /// The channels' names, or what else it is, for the log.
-    pub(super) fn names(&self, channels: &Channels) -> String {
-        match self {
-            Audience::Channels(all) => {
-                let names: Vec<&str> = all.iter().map(|it| channels.name(*it)).collect();
-                names.join(",")
-            }
-            Audience::Streams(_) => "tokens".to_owned(),
-            Audience::All => "broadcast".to_owned(),
-        }
-    }
-
     /// Places of a part; `None` behind the last part.
     fn len(&self, part: usize, channels: &Channels, slots: usize) -> Option<usize> {
         match self {

@@ -32,9 +32,9 @@ impl<S> Gateway<S> {
             }
         }
         let receivers = streams.len();
-        let verdict = self
-            .hub
-            .publish(Audience::Streams(streams), receivers, event, close);
+        let whom = || "tokens".to_owned();
+        let audience = Audience::Streams(streams);
+        let verdict = self.hub.publish(audience, whom, receivers, event, close);
         match verdict {
             Verdict::Done(_) if !unknown.is_empty() => {
                 Verdict::Done(told_of(receivers, &unknown).into())
@@ -52,13 +52,17 @@ impl<S> Gateway<S> {
         let channels = names.iter().filter_map(|name| self.hub.channels.find(name));
         let channels: Vec<ChannelId> = channels.collect();
         let receivers = self.receivers(&channels);
-        self.hub
-            .publish(Audience::Channels(channels), receivers, event, close)
+        // As they were given: whoever looks for an event that nobody got wants to see where it went.
+        let whom = || names.join(",");
+        let audience = Audience::Channels(channels);
+        self.hub.publish(audience, whom, receivers, event, close)
     }
 
     pub(super) fn broadcast(&mut self, event: Option<&Event<'_>>, close: bool) -> Verdict {
         let receivers = self.hub.streams.len();
-        self.hub.publish(Audience::All, receivers, event, close)
+        let whom = || "broadcast".to_owned();
+        self.hub
+            .publish(Audience::All, whom, receivers, event, close)
     }
 
     /// How many streams are in any of these channels.
@@ -83,10 +87,11 @@ impl<S> Gateway<S> {
 }
 
 impl Hub {
-    /// Begins a fan-out, if there is anything to bring to anybody.
+    /// Begins a fan-out, if there is anything to bring to anybody; `whom` is for the log.
     fn publish(
         &mut self,
         audience: Audience,
+        whom: impl FnOnce() -> String,
         receivers: usize,
         event: Option<&Event<'_>>,
         close: bool,
@@ -96,8 +101,7 @@ impl Hub {
             return Verdict::Queued;
         }
         let length = event.map_or(0, |event| event.data.len());
-        let names = || audience.names(&self.channels);
-        self.journal.fanned_out(names, receivers, length);
+        self.journal.fanned_out(whom, receivers, length);
         if is_something {
             let frame: Option<Rc<Frame>> = event.map(|event| {
                 let fields = self.settings.event_format.fields(event);

@@ -200,6 +200,13 @@ fn the_line_of_a_send_to_many_is_as_shown() {
     let line = gateway.wait_log("event sent channel=");
     assert!(readme::text().contains(&format!("`{line}`")), "{line}");
     drop(streams);
+    // Nobody is there: the line tells where the event went all the same.
+    let event = json!({"channels": ["nows", "users"], "event": {"data": "x"}});
+    assert_ok(
+        &post_send(&gateway, &event),
+        r#"{"status":"ok","receivers":0}"#,
+    );
+    gateway.wait_log("event sent channel=nows,users receivers=0 length=1");
 }
 
 /// What the channels of an answer bring before it is read does not come, what those of a send bring
