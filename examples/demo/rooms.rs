@@ -4,7 +4,8 @@
 //! Laws: the rooms of a client outlast its stream: they are kept here, and the answer to its next
 //! connect names them. A change is noted first and told to the current stream then; a connect is
 //! entered first and reads the rooms then. So one of the two sees the other, and a room that both
-//! bring is joined once.
+//! bring is joined once. A leave that crosses a connect may come to nothing, when the answer that
+//! names the room arrives behind it: the next that is said there shows it, and one leaves again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -159,12 +159,15 @@ impl Tasks {
     /// Somebody comes to look at a task, with a stream of its own: from now on it is told of it. To
     /// be called before the connect callback is answered.
     pub(crate) fn watch(&self, task: &str, token: &str) -> Outcome {
+        let joined = self
+            .gateway
+            .send(&json!({"token": token, "subscribe": [channel(task)]}));
+        if !matches!(joined, Outcome::Taken { .. }) {
+            return joined;
+        }
         let whom = || json!({"token": token});
-        let join = json!({"token": token, "subscribe": [channel(task)]});
-        let joined = self.gateway.send(&join);
         let known = self.book().tasks.get(task).map(|task| task.end.clone());
         match known {
-            _ if !matches!(joined, Outcome::Taken { .. }) => {}
             Some(None) => {}
             Some(Some(end)) => {
                 self.tell(whom(), task, end.name, &end.data);
