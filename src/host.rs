@@ -1,5 +1,6 @@
 //! What the machine allows, and threads.
 
+use std::hint::black_box;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -97,15 +98,27 @@ const EACH: usize = 7;
 const SMALLEST: usize = 24;
 const STEP: usize = 16;
 
-/// Lets the C library give the free end of its heap back to the system.
+/// Bytes of a piece that is too short for a mapping of its own, and how many pieces are longer than
+/// 64 MiB together.
+const LARGE: usize = 127 * 1024;
+const MANY: usize = 64 * 1024 * 1024 / LARGE + 1;
+
+/// Lets the C library give the free end of its heap back to the system. Takes a millisecond or two.
+///
+/// glibc waits until that end is twice as long as the longest piece so far that had a mapping of its
+/// own and was freed, at most 64 MiB; once it has, larger pieces lie in the heap too. So the end is
+/// made longer than that. Of the memory that comes with it only the heads of pieces are touched.
 ///
 /// What a thread has freed in small pieces stays in its cache, and a piece there keeps all that is
 /// free below it. So this thread's cache is emptied by allocating what it holds, and the pieces are
-/// freed by a thread that ends, with which its cache ends as well.
+/// freed by a thread that ends, with which its cache ends as well. The end that grows by that is
+/// given back the next time: to wait for it here would stop the loop, and not to wait could have the
+/// loop allocate behind the large pieces.
 ///
 /// # Errors
 /// As of [`spawn`].
 pub fn trim_heap() -> io::Result<()> {
+    drop(black_box(pieces(MANY, LARGE, 0)));
     let desk = Arc::new((Mutex::new(None), Condvar::new()));
     let theirs = Arc::clone(&desk);
     // Before the cache is emptied: what starting a thread frees would fill it anew.
@@ -116,14 +129,25 @@ pub fn trim_heap() -> io::Result<()> {
         drop(pieces.map(|mut pieces| pieces.take()));
     };
     spawn("trim", LITTLE, Box::new(free))?;
-    let mut pieces: Vec<Vec<u8>> = Vec::with_capacity(SIZES * EACH);
-    for size in 0..SIZES * EACH {
-        pieces.push(Vec::with_capacity(SMALLEST + size / EACH * STEP));
-    }
+    let small = pieces(SIZES * EACH, SMALLEST, STEP);
     let (slot, filled) = &*desk;
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(pieces);
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(small);
     filled.notify_one();
     Ok(())
+}
+
+/// So many pieces of memory, or as many as there is memory for: [`EACH`] of a size, which then grows
+/// by `step` bytes.
+fn pieces(count: usize, size: usize, step: usize) -> Vec<Vec<u8>> {
+    let mut pieces = Vec::with_capacity(count);
+    for n in 0..count {
+        let mut piece = Vec::new();
+        if piece.try_reserve_exact(size + n / EACH * step).is_err() {
+            break;
+        }
+        pieces.push(piece);
+    }
+    pieces
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The *connection manager*: which connection an identifier has at this moment.
 //!
-//! An identifier (`client:ID`, `task:ID`) is the application's name for a stream, a token the
-//! gateway's name for one connection. Laws:
+//! An identifier (`client:ID`) is the application's name for a stream, a token the gateway's name
+//! for one connection. Laws:
 //!
 //! - An identifier has one connection at most: a new one replaces the old one under the lock, and
 //!   the old one is closed outside of it. Nothing is ever sent under the lock.
@@ -9,15 +9,15 @@
 //!   connect for a token that is known, or was, changes nothing; nor does a disconnect for one
 //!   that is not current, so that a late one never touches its successor.
 //! - What the gateway does not know (404) is forgotten: a disconnect callback is tried only once.
-//! - Two sends to one connection from two threads have no order. Whatever must keep one is sent
-//!   by one thread at a time: see `tasks` and `versions`.
+//! - Two sends from two threads have no order. Whatever must keep one is sent by one thread at a
+//!   time: see `tasks` and `versions`.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
-use super::gateway::{Event, Gateway, Outcome};
+use super::gateway::{Gateway, Outcome, event};
 use super::say;
 
 /// Most tokens of the past that are kept in mind. A repeated callback comes within seconds.
@@ -32,21 +32,8 @@ pub(crate) enum Connect {
     Repeated,
 }
 
-/// What became of an event for an identifier.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Delivery {
-    /// Taken by the gateway for a connection that is still the current one.
-    Delivered,
-    /// There is no connection.
-    NotConnected,
-    /// The gateway will never take this event.
-    Refused,
-    /// The gateway could not be reached; the connection may be there.
-    Failed,
-}
-
 pub(crate) struct Connections {
-    gateway: Box<dyn Gateway>,
+    gateway: Arc<dyn Gateway>,
     book: Mutex<Book>,
 }
 
@@ -60,7 +47,7 @@ struct Book {
 }
 
 impl Connections {
-    pub(crate) fn new(gateway: Box<dyn Gateway>) -> Connections {
+    pub(crate) fn new(gateway: Arc<dyn Gateway>) -> Connections {
         Connections {
             gateway,
             book: Mutex::default(),
@@ -81,49 +68,38 @@ impl Connections {
         self.book().forget(token)
     }
 
+    /// Whether the gateway knows the current connection: a send that holds nothing but a token asks
+    /// just that. Without an answer of the gateway, as far as is known here.
     pub(crate) fn is_connected(&self, identifier: &str) -> bool {
-        self.book().tokens.contains_key(identifier)
+        self.send(identifier, json!({})) != Outcome::Gone
     }
 
     fn current(&self, identifier: &str) -> Option<String> {
         self.book().tokens.get(identifier).cloned()
     }
 
-    /// Sends to the current connection. If that has been replaced when the answer is here, its
-    /// successor gets the event as well: perhaps nobody was reading the old one any more.
-    pub(crate) fn send(&self, identifier: &str, event: &Event) -> Delivery {
+    /// Sends a command to the current connection. If that has been replaced when the answer is
+    /// here, its successor gets it as well. `Gone` when there is no connection.
+    pub(crate) fn send(&self, identifier: &str, mut command: Json) -> Outcome {
         while let Some(token) = self.current(identifier) {
-            match self.gateway.send(&token, event, false) {
-                Outcome::Taken if self.current(identifier).as_ref() == Some(&token) => {
-                    return Delivery::Delivered;
-                }
-                Outcome::Taken => {}
-                Outcome::Gone => self.not_found(&token),
-                Outcome::Refused => return Delivery::Refused,
-                Outcome::Failed => return Delivery::Failed,
+            command["token"] = json!(token);
+            let outcome = self.gateway.send(&command);
+            if outcome == Outcome::Gone {
+                self.not_found(&token);
+            } else if self.current(identifier).as_ref() == Some(&token) {
+                return outcome;
             }
         }
-        Delivery::NotConnected
-    }
-
-    /// Sends the last event and closes the connection. It is taken out of the book first: whoever
-    /// takes it is the only one to send to it, so that no connection is finished twice.
-    pub(crate) fn finish(&self, identifier: &str, last: &Event, reason: &str) {
-        let Some(token) = self.book().take(identifier) else {
-            return;
-        };
-        if self.gateway.send(&token, last, false) != Outcome::Gone {
-            self.close(&token, reason);
-        }
+        Outcome::Gone
     }
 
     /// Tells a connection why it ends, and ends it.
     pub(crate) fn close(&self, token: &str, reason: &str) {
-        let event = Event {
-            name: "connection_close",
-            data: json!({"reason": reason}),
-        };
-        self.gateway.send(token, &event, true);
+        self.gateway.send(&json!({
+            "token": token,
+            "event": event("connection_close", &json!({"reason": reason})),
+            "close": true,
+        }));
     }
 
     fn not_found(&self, token: &str) {
@@ -172,22 +148,17 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::gateway::fake::Fake;
     use super::*;
 
     fn connections() -> (Arc<Fake>, Arc<Connections>) {
         let fake = Arc::<Fake>::default();
-        let connections = Connections::new(Box::new(Arc::clone(&fake)));
+        let connections = Connections::new(Arc::clone(&fake) as Arc<dyn Gateway>);
         (fake, Arc::new(connections))
     }
 
-    fn event() -> Event {
-        Event {
-            name: "note",
-            data: json!({"text": "x"}),
-        }
+    fn join() -> Json {
+        json!({"subscribe": ["room:x"]})
     }
 
     /// Carries out operations, each with what it comes to.
@@ -262,84 +233,60 @@ mod tests {
     #[test]
     fn what_a_send_comes_to() {
         let table = [
-            (Outcome::Taken, Delivery::Delivered, true),
-            (Outcome::Gone, Delivery::NotConnected, false),
-            (Outcome::Refused, Delivery::Refused, true),
-            (Outcome::Failed, Delivery::Failed, true),
+            (Outcome::Taken { receivers: 1 }, true),
+            (Outcome::Gone, false),
+            (Outcome::Refused, true),
+            (Outcome::Failed, true),
         ];
-        for (outcome, delivery, is_connected) in table {
+        for (outcome, is_connected) in table {
             let (fake, connections) = connections();
-            fake.react(move |_, _| outcome);
-            assert_eq!(connections.send("a", &event()), Delivery::NotConnected);
+            fake.react(move |_| outcome);
+            assert_eq!(connections.send("a", join()), Outcome::Gone);
             assert!(fake.sent().is_empty());
             connections.connect("a", "1");
-            assert_eq!(connections.send("a", &event()), delivery);
-            assert_eq!(fake.sent(), ["1 note x"]);
+            assert_eq!(connections.send("a", join()), outcome);
+            assert_eq!(fake.sent(), ["1 +room:x"]);
+            assert_eq!(connections.current("a").is_some(), is_connected);
+            // The gateway is asked, as long as there is somebody to ask for.
             assert_eq!(connections.is_connected("a"), is_connected, "{outcome:?}");
+            assert_eq!(fake.sent(), ["1"][..usize::from(is_connected)]);
         }
     }
 
     #[test]
     fn a_successor_gets_what_its_predecessor_may_have_missed() {
-        for outcome in [Outcome::Gone, Outcome::Taken] {
+        let outcomes = [
+            Outcome::Gone,
+            Outcome::Failed,
+            Outcome::Taken { receivers: 1 },
+        ];
+        for outcome in outcomes {
             let (fake, connections) = connections();
             let inner = Arc::clone(&connections);
-            fake.react(move |token, _| {
-                if token == "1" {
+            fake.react(move |command| {
+                if command["token"] == "1" {
                     inner.connect("a", "2");
                     return outcome;
                 }
-                Outcome::Taken
+                // Nothing is sent under the lock.
+                assert!(inner.book.try_lock().is_ok());
+                Outcome::Taken { receivers: 1 }
             });
             connections.connect("a", "1");
-            assert_eq!(connections.send("a", &event()), Delivery::Delivered);
-            assert_eq!(fake.sent(), ["1 note x", "2 note x"]);
+            assert_eq!(
+                connections.send("a", join()),
+                Outcome::Taken { receivers: 1 }
+            );
+            assert_eq!(fake.sent(), ["1 +room:x", "2 +room:x"]);
             assert_eq!(connections.current("a").as_deref(), Some("2"));
         }
     }
 
     #[test]
-    fn a_connection_is_finished_once() {
+    fn a_connection_is_told_why_it_ends() {
         let (fake, connections) = connections();
-        let inner = Arc::clone(&connections);
-        fake.react(move |_, event| {
-            if event.name == "note" && event.data["text"] == "x" {
-                let other = Event {
-                    name: "note",
-                    data: json!({"text": "again"}),
-                };
-                inner.finish("a", &other, "again");
-            }
-            Outcome::Taken
-        });
-        connections.connect("a", "1");
-        connections.finish("a", &event(), "done");
-        assert_eq!(fake.sent(), ["1 note x", "1 connection_close done, close"]);
-        connections.finish("a", &event(), "done");
-        assert!(fake.sent().is_empty());
-    }
-
-    #[test]
-    fn a_connection_that_is_gone_is_not_closed() {
-        let (fake, connections) = connections();
-        fake.react(|_, _| Outcome::Gone);
-        connections.connect("a", "1");
-        connections.finish("a", &event(), "done");
-        assert_eq!(fake.sent(), ["1 note x"]);
-    }
-
-    #[test]
-    fn nothing_is_sent_under_the_lock() {
-        let (fake, connections) = connections();
-        let inner = Arc::clone(&connections);
-        fake.react(move |_, _| {
-            assert!(inner.book.try_lock().is_ok());
-            Outcome::Taken
-        });
-        connections.connect("a", "1");
-        connections.send("a", &event());
-        connections.finish("a", &event(), "done");
-        assert_eq!(fake.sent().len(), 3);
+        connections.close("1", "replaced");
+        assert_eq!(fake.sent(), ["1 connection_close replaced, close"]);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! whatever language the application is written, and a page that shows it.
 //!
 //! ```text
-//! main ──► web ──► tasks, versions ──► connections ──► gateway
+//! main ──► web ──► tasks, versions, rooms ──► connections ──► gateway
 //! ```
 //!
-//! [`connections`] knows which connection is whose, [`tasks`] and [`versions`] are two services of
-//! an application that send to it, [`gateway`] is the way there and [`web`] the routes. Whatever
-//! calls the gateway may block, and holds no lock.
+//! [`tasks`], [`versions`] and [`rooms`] are services of an application, which send to channels and
+//! to everybody; [`connections`] knows which connection is whose, where that matters; [`gateway`] is
+//! the way there and [`web`] the routes. Whatever calls the gateway may block, and holds no lock
+//! that a callback needs.
 //!
 //! `demo` runs the gateway in the same process: the real one, with its settings as ever but for the
 //! callback URL, which is this backend. `demo backend` runs the backend alone.
@@ -19,6 +20,7 @@ mod connections;
 mod gateway;
 mod options;
 mod relay;
+mod rooms;
 mod target;
 mod tasks;
 mod versions;
@@ -29,6 +31,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use ssegateway::config::{Config, Invocation};
 use ssegateway::host;
@@ -81,7 +84,7 @@ fn backend_alone(options: Option<Options>) -> Result<(), Failure> {
     let listener = TcpListener::bind(&options.listen).map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
     let sends = Http::new(options.send_url);
-    let thread = Backend::new(Box::new(sends), options.gateway)
+    let thread = Backend::new(Arc::new(sends), options.gateway)
         .serve(listener)
         .map_err(|e| failed("the backend cannot start", &e))?;
     say(&format!("backend listening on {address}"));
@@ -111,7 +114,7 @@ fn both(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     logger.install().map_err(|e| failed("cannot log", &e))?;
     let mut gateway = listen(&mut config, spare).map_err(|why| (1, why))?;
     let clients_to = (reachable(config.host.as_deref()), config.port);
-    Backend::new(Box::new(Http::new(send_url(&config))), clients_to)
+    Backend::new(Arc::new(Http::new(send_url(&config))), clients_to)
         .serve(listener)
         .map_err(|e| failed("the demo's backend cannot start", &e))?;
     for note in &config.notes {
@@ -212,6 +215,8 @@ fn welcome(config: &Config, page: &impl Display) {
         "The gateway listens on port {port}, with a demo backend behind it. Try:\n\n  \
          a stream       curl -N 'http://{gateway}/events?client=me'\n  \
          a task         curl 'http://{page}/tasks?client=me' -d '{{\"name\":\"report\",\"seconds\":5}}'\n  \
+         a room         curl -d '' 'http://{page}/rooms/lobby/join?client=me'\n                 \
+         curl 'http://{page}/rooms/lobby/say?client=you' -d '{{\"text\":\"hello\"}}'\n  \
          a version      curl http://{page}/version -d '{{\"version\":\"1.2.3\"}}'\n  \
          in a browser   http://{page}/\n\n\
          What happens is shown below. Ctrl-C ends the demo.\n",

@@ -1,7 +1,7 @@
-//! Request targets: what a stream is for, and what a query says.
+//! Request targets: what a stream is for, what a query says, and the names of channels.
 
-/// Longest ID of a client or a task, in bytes.
-const MAX_ID: usize = 200;
+/// Longest ID of a client, a task or a room, in bytes.
+const MAX_ID: usize = 100;
 
 /// Whose stream is asked for.
 #[derive(Debug, PartialEq)]
@@ -27,14 +27,31 @@ impl Stream {
     /// The application's name for the stream.
     pub(crate) fn identifier(&self) -> String {
         match self {
-            Stream::Client(client) => format!("client:{client}"),
-            Stream::Task(task) => format!("task:{task}"),
+            Stream::Client(id) => client(id),
+            Stream::Task(id) => task(id),
         }
     }
 }
 
+/// The identifier of a client's stream, and the channel that it is in.
+pub(crate) fn client(id: &str) -> String {
+    format!("client:{id}")
+}
+
+/// The channel of those who look at a task.
+pub(crate) fn task(id: &str) -> String {
+    format!("task:{id}")
+}
+
+/// The channel of those who are in a room.
+pub(crate) fn room(id: &str) -> String {
+    format!("room:{id}")
+}
+
+/// IDs become parts of channels' names, for which the gateway takes printable ASCII.
 pub(crate) fn is_id(id: &str) -> bool {
-    (1..=MAX_ID).contains(&id.len())
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(is_part)
 }
 
 pub(crate) fn path(target: &str) -> &str {
@@ -72,8 +89,9 @@ mod tests {
     fn a_stream_is_for_one_client_or_one_task() {
         let table = [
             ("/events?client=a", Ok("client:a")),
-            ("/events?x=1&task=t%2F1&y", Ok("task:t/1")),
-            ("/events?client=a+b%C3%A4", Ok("client:a bä")),
+            ("/events?x=1&task=t%2D1&y", Ok("task:t-1")),
+            ("/events?client=a+b", Err(400)),
+            ("/events?client=%C3%A4", Err(400)),
             ("/events", Err(400)),
             ("/events?clients=a", Err(400)),
             ("/events?client=", Err(400)),

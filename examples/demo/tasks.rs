@@ -1,10 +1,12 @@
-//! The *task service*: work that takes a while, told to the stream of the task (`task:ID`), which
-//! ends with it, and to the stream of its owner (`client:ID`), which stays.
+//! The *task service*: work that takes a while, told to the channel of its owner (`client:ID`) and
+//! to the channel of those who opened a stream to look at it (`task:ID`), which end with it.
 //!
 //! Laws: the events of a task are sent by the task's own thread, one behind the other, which is
-//! what keeps their order. An end is noted first and sent then; a subscriber is entered as a
-//! connection first and looks for an end then. So one of the two sees the other, and
-//! [`Connections::finish`] lets only one of them act.
+//! what keeps their order, and each has the task as its key, so that of those that a slow client
+//! has not been sent only the last is kept. An end is noted first and sent then; who comes to look
+//! joins the channel first and asks for an end then. So one of the two sees the other. If both do,
+//! the key and the close see to it that there is one end: until the connect callback is answered,
+//! everything waits in the gateway.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +16,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::connections::Connections;
-use super::gateway::Event;
+use super::gateway::{Gateway, Outcome, event};
+use super::target::task as channel;
 
 /// Most tasks that run at once; each has a thread.
 const MAX_RUNNING: usize = 100;
@@ -72,16 +74,18 @@ impl Work {
     }
 }
 
-/// How a task ended: its last event, and why its stream is closed.
+/// How a task ended: the name of its last event, which is also why its streams are closed, and the
+/// event's data.
 #[derive(Clone, Debug, PartialEq)]
 struct End {
-    event: Event,
-    reason: &'static str,
+    name: &'static str,
+    data: Json,
 }
 
 /// What is known of a task.
 struct Task {
     number: u64,
+    /// The owner's channel.
     owner: Option<String>,
     name: String,
     percent: usize,
@@ -90,7 +94,7 @@ struct Task {
 }
 
 pub(crate) struct Tasks {
-    connections: Arc<Connections>,
+    gateway: Arc<dyn Gateway>,
     book: Mutex<Book>,
 }
 
@@ -104,9 +108,9 @@ struct Book {
 }
 
 impl Tasks {
-    pub(crate) fn new(connections: Arc<Connections>) -> Tasks {
+    pub(crate) fn new(gateway: Arc<dyn Gateway>) -> Tasks {
         Tasks {
-            connections,
+            gateway,
             book: Mutex::default(),
         }
     }
@@ -115,7 +119,7 @@ impl Tasks {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a task in a thread of its own; `None` when too many run. `owner` is an identifier.
+    /// Starts a task in a thread of its own; `None` when too many run. `owner` is a channel.
     pub(crate) fn start(self: &Arc<Self>, work: Work, owner: Option<String>) -> Option<String> {
         let task = Uuid::new_v4().to_string();
         if !self.book().begin(&task, &work, owner.as_deref()) {
@@ -132,44 +136,50 @@ impl Tasks {
 
     /// The whole life of a task; `pause` is the work.
     fn run(&self, task: &str, work: &Work, owner: Option<&str>, pause: impl Fn(Duration)) {
-        let identifier = identifier(task);
+        let mut channels = vec![channel(task)];
+        channels.extend(owner.map(str::to_owned));
         let step = Duration::from_secs_f64(work.seconds) / (100 / STEP) as u32;
         for percent in (0..=100).step_by(STEP) {
             if percent > 0 {
                 pause(step);
             }
             self.book().note(task, percent);
-            let event = Event {
-                name: "task_progress",
-                data: json!({"task": task, "name": work.name, "percent": percent}),
-            };
-            self.connections.send(&identifier, &event);
-            owner.map(|owner| self.connections.send(owner, &event));
+            let data = json!({"task": task, "name": work.name, "percent": percent});
+            self.tell(json!({"channels": channels}), task, "task_progress", &data);
             if work.fails && percent >= FAILS_AT {
                 break;
             }
         }
-        let end = end(task, work);
+        let end = End::of(task, work);
         self.book().end(task, &end);
-        self.finish(&identifier, &end);
-        owner.map(|owner| self.connections.send(owner, &end.event));
+        self.tell(json!({"channels": channels}), task, end.name, &end.data);
+        self.close(json!({"channel": channel(task)}), end.name);
     }
 
-    /// Somebody has connected to a task's stream.
-    pub(crate) fn subscribed(&self, task: &str) {
+    /// Somebody comes to look at a task, with a stream of its own: from now on it is told of it. To
+    /// be called before the connect callback is answered.
+    pub(crate) fn watch(&self, task: &str, token: &str) -> Outcome {
+        let joined = self
+            .gateway
+            .send(&json!({"token": token, "subscribe": [channel(task)]}));
+        if !matches!(joined, Outcome::Taken { .. }) {
+            return joined;
+        }
+        let whom = || json!({"token": token});
         let known = self.book().tasks.get(task).map(|task| task.end.clone());
-        let end = match known {
-            Some(None) => return,
-            Some(Some(end)) => end,
-            None => End {
-                event: Event {
-                    name: "error",
-                    data: json!({"message": "there is no such task"}),
-                },
-                reason: "unknown_task",
-            },
-        };
-        self.finish(&identifier(task), &end);
+        match known {
+            Some(None) => {}
+            Some(Some(end)) => {
+                self.tell(whom(), task, end.name, &end.data);
+                self.close(whom(), end.name);
+            }
+            None => {
+                let data = json!({"message": "there is no such task"});
+                self.tell(whom(), task, "error", &data);
+                self.close(whom(), "unknown_task");
+            }
+        }
+        joined
     }
 
     /// The state of an owner's tasks, the oldest first: who had no stream for a while has missed
@@ -184,41 +194,37 @@ impl Tasks {
         youngest.iter().map(|(id, task)| task.shown(id)).collect()
     }
 
-    fn finish(&self, identifier: &str, end: &End) {
-        self.connections.finish(identifier, &end.event, end.reason);
+    /// Sends an event of a task to whom the command names.
+    fn tell(&self, mut command: Json, task: &str, name: &str, data: &Json) {
+        command["event"] = event(name, data);
+        command["event"]["key"] = json!(channel(task));
+        self.gateway.send(&command);
     }
-}
 
-/// The identifier of a task's stream.
-fn identifier(task: &str) -> String {
-    format!("task:{task}")
-}
-
-fn end(task: &str, work: &Work) -> End {
-    let name = &work.name;
-    if work.fails {
-        let data = json!({"task": task, "name": name, "error": "it was told to fail"});
-        End {
-            event: Event {
-                name: "task_failed",
-                data,
-            },
-            reason: "task_failed",
-        }
-    } else {
-        End {
-            event: Event {
-                name: "task_completed",
-                data: json!({"task": task, "name": name}),
-            },
-            reason: "task_completed",
-        }
+    /// Ends the streams that the command names.
+    fn close(&self, mut command: Json, reason: &str) {
+        command["event"] = event("connection_close", &json!({"reason": reason}));
+        command["close"] = json!(true);
+        self.gateway.send(&command);
     }
 }
 
 impl End {
+    fn of(task: &str, work: &Work) -> End {
+        let mut data = json!({"task": task, "name": work.name});
+        if work.fails {
+            data["error"] = json!("it was told to fail");
+        }
+        let name = if work.fails {
+            "task_failed"
+        } else {
+            "task_completed"
+        };
+        End { name, data }
+    }
+
     fn state(&self) -> &str {
-        self.reason.strip_prefix("task_").unwrap_or(self.reason)
+        self.name.strip_prefix("task_").unwrap_or(self.name)
     }
 }
 
@@ -228,11 +234,7 @@ impl Task {
         let mut shown = json!({
             "task": id, "name": self.name, "state": state, "percent": self.percent,
         });
-        if let Some(error) = self
-            .end
-            .as_ref()
-            .and_then(|end| end.event.data.get("error"))
-        {
+        if let Some(error) = self.end.as_ref().and_then(|end| end.data.get("error")) {
             shown["error"] = error.clone();
         }
         shown
@@ -279,15 +281,13 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gateway::Outcome;
     use super::super::gateway::fake::Fake;
     use super::*;
 
-    fn tasks() -> (Arc<Fake>, Arc<Connections>, Arc<Tasks>) {
+    fn tasks() -> (Arc<Fake>, Arc<Tasks>) {
         let fake = Arc::<Fake>::default();
-        let connections = Arc::new(Connections::new(Box::new(Arc::clone(&fake))));
-        let tasks = Arc::new(Tasks::new(Arc::clone(&connections)));
-        (fake, connections, tasks)
+        let tasks = Arc::new(Tasks::new(Arc::clone(&fake) as Arc<dyn Gateway>));
+        (fake, tasks)
     }
 
     fn work(fails: bool) -> Work {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_tells_its_progress_and_its_end_and_closes_its_own_stream_alone() {
+    fn a_task_tells_its_progress_and_its_end_and_closes_the_streams_of_those_who_look() {
         for (fails, steps, last, reason) in [
             (false, 11, "task_completed n t", "task_completed"),
             (
@@ -351,33 +351,42 @@ mod tests {
                 "task_failed",
             ),
         ] {
-            let (fake, connections, tasks) = tasks();
-            connections.connect("task:t", "1");
-            connections.connect("client:c", "2");
-            run(&tasks, "t", fails, Some("client:c"));
-            let mut expected = Vec::new();
-            for step in 0..steps {
-                expected.push(format!("1 task_progress n {} t", step * STEP));
-                expected.push(format!("2 task_progress n {} t", step * STEP));
+            for (owner, whom) in [(Some("client:c"), "task:t,client:c"), (None, "task:t")] {
+                let (fake, tasks) = tasks();
+                run(&tasks, "t", fails, owner);
+                let progress = |step| format!("{whom} task_progress n {} t", step * STEP);
+                let mut expected: Vec<String> = (0..steps).map(progress).collect();
+                expected.push(format!("{whom} {last}"));
+                expected.push(format!("task:t connection_close {reason}, close"));
+                assert_eq!(fake.sent(), expected);
             }
-            expected.push(format!("1 {last}"));
-            expected.push(format!("1 connection_close {reason}, close"));
-            expected.push(format!("2 {last}"));
-            assert_eq!(fake.sent(), expected);
-            assert!(!connections.is_connected("task:t"));
-            assert!(connections.is_connected("client:c"));
         }
     }
 
     #[test]
-    fn a_late_subscriber_gets_the_last_event_and_the_close() {
-        let (fake, connections, tasks) = tasks();
+    fn the_events_of_a_task_have_one_key() {
+        let (fake, tasks) = tasks();
+        fake.react(|command| {
+            let event = &command["event"];
+            let expected = match event["name"].as_str() {
+                Some("connection_close") => Json::Null,
+                _ => json!("task:t"),
+            };
+            assert_eq!(event["key"], expected);
+            Outcome::Failed
+        });
+        run(&tasks, "t", true, None);
+    }
+
+    #[test]
+    fn who_looks_late_gets_the_last_event_and_the_close() {
+        let (fake, tasks) = tasks();
         run(&tasks, "t", false, None);
-        assert!(fake.sent().is_empty());
+        fake.sent();
         for token in ["1", "2"] {
-            connections.connect("task:t", token);
-            tasks.subscribed("t");
+            tasks.watch("t", token);
             let expected = [
+                "+task:t",
                 "task_completed n t",
                 "connection_close task_completed, close",
             ];
@@ -387,7 +396,7 @@ mod tests {
 
     #[test]
     fn an_owner_s_tasks_are_listed_in_their_order_as_they_stand() {
-        let (_, _, tasks) = tasks();
+        let (_, tasks) = tasks();
         run(&tasks, "b", false, Some("client:me"));
         run(&tasks, "a", true, Some("client:me"));
         run(&tasks, "other", false, Some("client:you"));
@@ -414,11 +423,11 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_for_an_unknown_task_gets_an_error_and_the_close() {
-        let (fake, connections, tasks) = tasks();
-        connections.connect("task:t", "1");
-        tasks.subscribed("t");
+    fn who_looks_at_an_unknown_task_gets_an_error_and_the_close() {
+        let (fake, tasks) = tasks();
+        tasks.watch("t", "1");
         let expected = [
+            "1 +task:t",
             "1 error there is no such task",
             "1 connection_close unknown_task, close",
         ];
@@ -426,54 +435,60 @@ mod tests {
     }
 
     #[test]
-    fn who_subscribes_while_a_task_ends_gets_its_end_once() {
-        // At each send in turn somebody subscribes, in place of the one before.
-        for at in 0..14 {
-            let (fake, connections, tasks) = tasks();
-            let (book, inner) = (Arc::clone(&connections), Arc::clone(&tasks));
-            let count = Mutex::new(0);
-            fake.react(move |_, _| {
+    fn a_stream_that_cannot_be_told_is_told_nothing_more() {
+        let (fake, tasks) = tasks();
+        fake.react(|_| Outcome::Failed);
+        assert_eq!(tasks.watch("t", "1"), Outcome::Failed);
+        assert_eq!(fake.sent(), ["1 +task:t"]);
+    }
+
+    /// Whether the gateway or the book tells of the end: what it comes to on the stream is a matter
+    /// of the real gateway, in tests/reference_backend.
+    #[test]
+    fn who_comes_to_look_while_a_task_ends_is_told_of_its_end() {
+        // At each send in turn somebody comes.
+        for at in 0..13 {
+            let (fake, tasks) = tasks();
+            let (inner, count) = (Arc::clone(&tasks), Mutex::new(0));
+            fake.react(move |_| {
                 let is_now = {
                     let mut count = count.lock().unwrap();
                     *count += 1;
                     *count == at + 1
                 };
                 if is_now {
-                    book.connect("task:t", "2");
-                    inner.subscribed("t");
+                    inner.watch("t", "1");
                 }
-                Outcome::Taken
+                Outcome::Taken { receivers: 1 }
             });
-            connections.connect("task:t", "1");
             run(&tasks, "t", false, None);
             let sent = fake.sent();
-            let count = |line: &str| sent.iter().filter(|sent| *sent == line).count();
-            let has_second = at < 13;
-            assert_eq!(
-                count("2 task_completed n t"),
-                usize::from(has_second),
-                "{at}: {sent:?}"
-            );
-            let closes = count("2 connection_close task_completed, close");
-            assert_eq!(closes, usize::from(has_second), "{at}: {sent:?}");
-            assert!(!connections.is_connected("task:t"), "{at}");
+            let joined = sent.iter().position(|line| line == "1 +task:t").unwrap();
+            let later = &sent[joined..];
+            for end in [
+                "task_completed n t",
+                "connection_close task_completed, close",
+            ] {
+                let by = |whom| later.contains(&format!("{whom} {end}"));
+                assert!(by("1") || by("task:t"), "{at}: {sent:?}");
+            }
         }
     }
 
     #[test]
     fn those_that_run_and_those_that_are_remembered_are_bounded() {
-        let (fake, connections, tasks) = tasks();
+        let (fake, tasks) = tasks();
         for task in 0..=MAX_ENDED {
             run(&tasks, &task.to_string(), false, None);
         }
         assert_eq!(tasks.book().tasks.len(), MAX_ENDED);
         for (task, expected) in [
-            ("0", "t0 error there is no such task"),
-            ("1", "t1 task_completed n 1"),
+            ("0", "token error there is no such task"),
+            ("1", "token task_completed n 1"),
         ] {
-            connections.connect(&identifier(task), &format!("t{task}"));
-            tasks.subscribed(task);
-            assert_eq!(fake.sent()[0], expected);
+            fake.sent();
+            tasks.watch(task, "token");
+            assert_eq!(fake.sent()[1], expected);
         }
         for task in 0..MAX_RUNNING {
             assert!(tasks.book().begin(&format!("r{task}"), &work(false), None));

@@ -10,11 +10,12 @@ use ssegateway::logfmt::Value;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use super::connections::{Connect, Connections};
-use super::gateway::{Event, Gateway, wire};
+use super::gateway::{Gateway, Outcome, event};
 use super::options::Place;
 use super::relay::relay;
+use super::rooms::Rooms;
 use super::say;
-use super::target::{self, Stream};
+use super::target::{self, Stream, client, room};
 use super::tasks::{Tasks, Work};
 use super::versions::Versions;
 
@@ -29,20 +30,25 @@ const MAX_BODY: u64 = 1024 * 1024;
 /// Longest name of a version, in bytes.
 const MAX_VERSION: usize = 100;
 
+/// Longest text that can be said in a room, in bytes.
+const MAX_TEXT: usize = 1000;
+
 pub(crate) struct Backend {
     connections: Arc<Connections>,
     tasks: Arc<Tasks>,
     versions: Versions,
+    rooms: Rooms,
     /// Where clients reach the gateway.
     gateway: Place,
 }
 
 impl Backend {
-    pub(crate) fn new(sends: Box<dyn Gateway>, gateway: Place) -> Backend {
-        let connections = Arc::new(Connections::new(sends));
+    pub(crate) fn new(sends: Arc<dyn Gateway>, gateway: Place) -> Backend {
+        let connections = Arc::new(Connections::new(Arc::clone(&sends)));
         Backend {
-            tasks: Arc::new(Tasks::new(Arc::clone(&connections))),
-            versions: Versions::new(Arc::clone(&connections)),
+            tasks: Arc::new(Tasks::new(Arc::clone(&sends))),
+            versions: Versions::new(Arc::clone(&sends)),
+            rooms: Rooms::new(sends, Arc::clone(&connections)),
             connections,
             gateway,
         }
@@ -71,6 +77,7 @@ impl Backend {
             (Method::Post, "/callback") => self.callback(request),
             (Method::Post, "/tasks") => self.start_task(request, &target),
             (Method::Post, "/version") => self.announce(request),
+            (Method::Post, _) if path.starts_with("/rooms/") => self.in_room(request, &target),
             (Method::Get, "/events") => relay(request, &self.gateway),
             (Method::Get, "/") => file(request, "text/html; charset=utf-8", PAGE),
             (Method::Get, "/worker.js") => {
@@ -107,9 +114,9 @@ impl Backend {
         }
     }
 
-    /// What is to be known is entered before the answer, so that a stream that is open misses
-    /// nothing: the gateway buffers what is sent during the callback and puts the answer's event
-    /// before it. What is to be sent comes behind the answer, which waits for no send.
+    /// What is to be known is entered before it is read for the answer, so that a stream that is
+    /// open misses nothing. A stream joins the channels that the answer names with its head: what
+    /// they bring before, a page learns when it asks, which it does behind the open.
     fn connect(&self, request: Request, token: &str, url: &str) -> io::Result<()> {
         let stream = match Stream::parse(url) {
             Ok(stream) => stream,
@@ -118,16 +125,27 @@ impl Backend {
                 return refuse(request, status, "say ?client=ID or ?task=ID, one of them");
             }
         };
-        let identifier = stream.identifier();
-        let connect = self.connections.connect(&identifier, token);
-        if let (Connect::New { .. }, Stream::Client(_)) = (&connect, &stream) {
-            self.versions.connected(&identifier);
+        let mut open = json!({"identifier": stream.identifier()});
+        if let Some(version) = self.versions.current() {
+            open["version"] = json!(version);
         }
-        let open = Event {
-            name: "connection_open",
-            data: json!({"identifier": identifier}),
-        };
-        let answered = respond(request, 200, &json!({"event": wire(&open)}));
+        let (mut channels, mut connect) = (Vec::new(), Connect::New { replaced: None });
+        match &stream {
+            Stream::Client(id) => {
+                connect = self.connections.connect(&client(id), token);
+                let rooms = self.rooms.of(id);
+                channels = rooms.iter().map(|name| room(name)).collect();
+                channels.push(client(id));
+                open["rooms"] = json!(rooms);
+            }
+            Stream::Task(task) => {
+                if !matches!(self.tasks.watch(task, token), Outcome::Taken { .. }) {
+                    return refuse(request, 503, "the gateway takes no sends");
+                }
+            }
+        }
+        let answer = json!({"event": event("connection_open", &open), "channels": channels});
+        let answered = respond(request, 200, &answer);
         let (token, url) = (Value::new(token), Value::new(url));
         let Connect::New { replaced } = connect else {
             say(&format!("connect     token={token} url={url} repeated"));
@@ -138,19 +156,15 @@ impl Backend {
             say(&format!("replaced    token={}", Value::new(&old)));
             self.connections.close(&old, "replaced");
         }
-        match &stream {
-            Stream::Task(task) => self.tasks.subscribed(task),
-            Stream::Client(_) => self.versions.flush(&identifier),
-        }
         answered
     }
 
     fn start_task(&self, mut request: Request, target: &str) -> io::Result<()> {
         let owner = match target::parameter(target, "client") {
-            Some(client) if !target::is_id(&client) => {
+            Some(id) if !target::is_id(&id) => {
                 return refuse(request, 400, "client must be an ID");
             }
-            client => client.map(|client| Stream::Client(client).identifier()),
+            id => id.map(|id| client(&id)),
         };
         let work = match read(&mut request)? {
             Some(body) => Work::parse(&body),
@@ -164,16 +178,16 @@ impl Backend {
     }
 
     fn list_tasks(&self, request: Request, target: &str) -> io::Result<()> {
-        match target::parameter(target, "client").filter(|client| target::is_id(client)) {
-            Some(client) => {
-                let tasks = self.tasks.list(&Stream::Client(client).identifier());
+        match target::parameter(target, "client").filter(|id| target::is_id(id)) {
+            Some(id) => {
+                let tasks = self.tasks.list(&client(&id));
                 respond(request, 200, &json!({"tasks": tasks}))
             }
             None => refuse(request, 400, "client must be an ID"),
         }
     }
 
-    /// The answer says that the version is noted, not that anybody has got it.
+    /// Without the gateway's word the version is noted all the same, for those who connect later.
     fn announce(&self, mut request: Request) -> io::Result<()> {
         let body = read(&mut request)?.unwrap_or_default();
         let version = text(&body["version"]);
@@ -181,19 +195,48 @@ impl Backend {
             let why = format!("version must be a string of 1 to {MAX_VERSION} bytes");
             return refuse(request, 400, &why);
         }
-        let clients = self.versions.announce(version);
-        let answered = respond(request, 202, &json!({"version": version}));
-        for client in &clients {
-            self.versions.flush(client);
+        told(request, self.versions.announce(version))
+    }
+
+    /// `POST /rooms/ROOM/join`, `…/leave` and `…/say`, each with `?client=ID`.
+    fn in_room(&self, mut request: Request, target: &str) -> io::Result<()> {
+        let id = target::parameter(target, "client").unwrap_or_default();
+        let parts: Vec<&str> = target::path(target).split('/').collect();
+        let ["", "rooms", name, action] = parts[..] else {
+            return refuse(request, 404, "say /rooms/ROOM/join, leave or say");
+        };
+        if !target::is_id(&id) || !target::is_id(name) {
+            return refuse(request, 400, "client and room must be IDs");
         }
-        answered
+        let body = read(&mut request)?.unwrap_or_default();
+        let words = text(&body["text"]);
+        match action {
+            // The next stream of who has none will be in the room.
+            "join" | "leave" => {
+                let outcome = match action {
+                    "join" => self.rooms.join(&id, name),
+                    _ => self.rooms.leave(&id, name),
+                };
+                match outcome {
+                    Outcome::Refused => refuse(request, 400, "that is a room too many"),
+                    _ => respond(request, 200, &json!({"rooms": self.rooms.of(&id)})),
+                }
+            }
+            "say" if (1..=MAX_TEXT).contains(&words.len()) => {
+                told(request, self.rooms.say(&id, name, words))
+            }
+            "say" => {
+                let why = format!("text must be a string of 1 to {MAX_TEXT} bytes");
+                refuse(request, 400, &why)
+            }
+            _ => refuse(request, 404, "say /rooms/ROOM/join, leave or say"),
+        }
     }
 
     fn show(&self, request: Request, identifier: &str) -> io::Result<()> {
         let shown = json!({
             "identifier": identifier,
             "connected": self.connections.is_connected(identifier),
-            "waiting": self.versions.waiting(identifier),
         });
         respond(request, 200, &shown)
     }
@@ -231,6 +274,14 @@ fn respond(request: Request, status: u16, body: &Json) -> io::Result<()> {
 
 fn refuse(request: Request, status: u16, why: &str) -> io::Result<()> {
     respond(request, status, &json!({"error": why}))
+}
+
+/// What a send to many came to.
+fn told(request: Request, outcome: Outcome) -> io::Result<()> {
+    match outcome {
+        Outcome::Taken { receivers } => respond(request, 200, &json!({"receivers": receivers})),
+        _ => refuse(request, 502, "the gateway did not take it"),
+    }
 }
 
 fn text(json: &Json) -> &str {

@@ -32,9 +32,9 @@ impl<S> Gateway<S> {
             }
         }
         let receivers = streams.len();
+        let whom = || "tokens".to_owned();
         let audience = Audience::Streams(streams);
-        let names = &["tokens".into()];
-        let verdict = self.hub.publish(audience, names, receivers, event, close);
+        let verdict = self.hub.publish(audience, whom, receivers, event, close);
         match verdict {
             Verdict::Done(_) if !unknown.is_empty() => {
                 Verdict::Done(told_of(receivers, &unknown).into())
@@ -52,15 +52,17 @@ impl<S> Gateway<S> {
         let channels = names.iter().filter_map(|name| self.hub.channels.find(name));
         let channels: Vec<ChannelId> = channels.collect();
         let receivers = self.receivers(&channels);
+        // As they were given: whoever looks for an event that nobody got wants to see where it went.
+        let whom = || names.join(",");
         let audience = Audience::Channels(channels);
-        self.hub.publish(audience, names, receivers, event, close)
+        self.hub.publish(audience, whom, receivers, event, close)
     }
 
     pub(super) fn broadcast(&mut self, event: Option<&Event<'_>>, close: bool) -> Verdict {
         let receivers = self.hub.streams.len();
-        let names = &["broadcast".into()];
+        let whom = || "broadcast".to_owned();
         self.hub
-            .publish(Audience::All, names, receivers, event, close)
+            .publish(Audience::All, whom, receivers, event, close)
     }
 
     /// How many streams are in any of these channels.
@@ -85,12 +87,11 @@ impl<S> Gateway<S> {
 }
 
 impl Hub {
-    /// Begins a fan-out, if there is anything to bring to anybody. `names`: whom it is for, for the
-    /// log, where a name that nobody has joined matters most.
+    /// Begins a fan-out, if there is anything to bring to anybody; `whom` is for the log.
     fn publish(
         &mut self,
         audience: Audience,
-        names: &[Cow<'_, str>],
+        whom: impl FnOnce() -> String,
         receivers: usize,
         event: Option<&Event<'_>>,
         close: bool,
@@ -100,8 +101,7 @@ impl Hub {
             return Verdict::Queued;
         }
         let length = event.map_or(0, |event| event.data.len());
-        self.journal
-            .fanned_out(|| names.join(","), receivers, length);
+        self.journal.fanned_out(whom, receivers, length);
         if is_something {
             let frame: Option<Rc<Frame>> = event.map(|event| {
                 let fields = self.settings.event_format.fields(event);

@@ -21,7 +21,8 @@ use pipe::{Pipe, Tuning};
 
 /// Most time that what is left may take at exit.
 const FLUSH: Duration = Duration::from_millis(200);
-/// Bytes of a line's memory that are kept for the next one.
+/// Bytes of memory for a line. They are had before the first one, and are not what a longer one grew
+/// to: whatever is allocated amid a crowd and stays keeps all that is free below it in the heap.
 const KEPT: usize = 4096;
 
 /// The log of the process. Clones are the same log; its threads end with the last of them.
@@ -146,17 +147,22 @@ fn line_logger(level: LevelFilter, pipe: &Arc<Pipe>) -> Box<WriteLogger<Line>> {
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         .build();
-    let line = Line {
-        pipe: Arc::clone(pipe),
-        text: Vec::new(),
-    };
-    WriteLogger::new(level, format, line)
+    WriteLogger::new(level, format, Line::new(pipe))
 }
 
 /// Gathers the pieces of one record; a flush makes them one line of the pipe.
 struct Line {
     pipe: Arc<Pipe>,
     text: Vec<u8>,
+}
+
+impl Line {
+    fn new(pipe: &Arc<Pipe>) -> Line {
+        Line {
+            pipe: Arc::clone(pipe),
+            text: Vec::with_capacity(KEPT),
+        }
+    }
 }
 
 impl Write for Line {
@@ -179,7 +185,9 @@ impl Write for Line {
             }
         }
         text.clear();
-        text.shrink_to(KEPT);
+        if text.capacity() > KEPT {
+            text = Vec::with_capacity(KEPT);
+        }
         self.text = text;
         Ok(())
     }

@@ -404,3 +404,20 @@ fn the_threads_end_with_the_log_and_what_is_left_is_written() {
     );
     assert_eq!(text(&gate.written), "[INFO] a\n[INFO] b\n");
 }
+
+#[test]
+fn a_line_has_its_memory_before_the_first_and_no_more_after_a_long_one() {
+    let (logger, gate) = to_out(100_000, HOUR);
+    gate.open();
+    let pipe = &logger.0.pipes[0];
+    let mut line = Line::new(pipe);
+    let at_first = line.text.as_ptr();
+    for length in [10, 200, KEPT] {
+        line.write_all(&vec![b'a'; length]).unwrap();
+        assert_eq!(line.text.as_ptr(), at_first, "{length}");
+        line.flush().unwrap();
+    }
+    line.write_all(&[b'a'; KEPT + 1]).unwrap();
+    line.flush().unwrap();
+    assert_eq!(line.text.capacity(), KEPT);
+}

@@ -376,6 +376,10 @@ impl Server {
                 }
                 Effect::Call(job) => self.call(job, now),
                 Effect::TrimHeap => {
+                    // What grew amid a crowd lies amid what it left.
+                    if self.unfinished.is_empty() {
+                        self.unfinished = VecDeque::new();
+                    }
                     // Memory that stays is no fault.
                     let _ = host::trim_heap();
                 }

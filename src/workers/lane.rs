@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use super::growth::{Growth, Help, PATIENCE};
 use crate::callback::{Job, JobId};
 
-/// Jobs for which an empty queue keeps memory.
+/// Jobs for which a queue has memory from the start, and when it is empty: what grew amid a crowd
+/// and stayed would keep all that is free below it in the heap.
 const KEPT: usize = 256;
 
 /// What bounds a lane.
@@ -62,7 +63,7 @@ impl Lane {
     pub(super) fn new(limits: Bounds) -> Lane {
         Lane {
             state: Mutex::new(Roster {
-                queue: VecDeque::new(),
+                queue: VecDeque::with_capacity(KEPT),
                 growth: Growth::new(limits.workers, Instant::now()),
                 idle: Vec::new(),
                 running: 0,
@@ -195,7 +196,7 @@ impl Lane {
                 let now = Instant::now();
                 state.taken.push(now);
                 if state.queue.is_empty() && state.queue.capacity() > KEPT {
-                    state.queue = VecDeque::new();
+                    state.queue = VecDeque::with_capacity(KEPT);
                 }
                 return Some((queued.job, now));
             }

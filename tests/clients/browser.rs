@@ -60,7 +60,7 @@ macro_rules! cases {
 
 cases! {
     progress failure version
-    shared replaced without_worker reload
+    shared rooms replaced without_worker reload
     network gateway_restart backend_restart unanswered refused
     looks keyboard motion
 }

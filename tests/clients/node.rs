@@ -1,5 +1,7 @@
 //! Node's `EventSource`, and the README's code for browsers.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::program::Program;
@@ -87,7 +89,7 @@ fn node_reconnects_after_a_clean_end_and_after_a_lost_connection() {
     let callback = backend.next_connect();
     let fields = &callback.json["request"]["headers"];
     assert_eq!(fields["accept"], "text/event-stream");
-    assert_eq!(fields.get("last-event-id"), None, "events have no id");
+    assert_eq!(fields.get("last-event-id"), None, "no event had an id");
     assert_ne!(callback.token(), token);
     callback.answer(200, "");
     assert_eq!(program.report(), json!({"open": OPEN}));
@@ -106,6 +108,29 @@ fn node_reconnects_after_a_clean_end_and_after_a_lost_connection() {
     while program.report() != json!({"open": OPEN}) {}
     send(port, &callback.token(), "", "restarted");
     assert_eq!(program.report(), report_of("", "restarted"));
+}
+
+/// An event's `id` is what a client comes back with, and its `retry` when.
+#[test]
+#[ignore = "needs Node"]
+fn node_comes_back_with_the_id_of_the_last_event_when_it_was_told_to() {
+    let backend = Backend::start();
+    let gateway = Gateway::of(&backend);
+    let program = event_source(gateway.port(), "/events");
+    let token = open(&program, &backend);
+    let event = json!({"data": "x", "id": "5", "retry": 1});
+    let last = json!({"token": token, "event": event, "close": true});
+    assert_ok(&post_send(&gateway, &last), OK);
+    let seen = json!({"event": "message", "data": "x", "id": "5"});
+    assert_eq!(program.report(), seen);
+    let ended = Instant::now();
+    expect_disconnect(&backend, &token, "server_closed");
+    let callback = backend.next_connect();
+    let fields = &callback.json["request"]["headers"];
+    assert_eq!(fields["last-event-id"], "5");
+    // By itself it waits for three seconds.
+    assert!(ended.elapsed() < Duration::from_secs(2));
+    callback.answer(200, "");
 }
 
 /// It ends when nothing is under way and no timer runs: a client that would come back does not.

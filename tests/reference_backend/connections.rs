@@ -1,8 +1,11 @@
 //! The connection manager.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{BUFFERED, Backend};
+use serde_json::json;
+
+use crate::support::Backend;
 use crate::world::{Stream, World, pass, sent};
 
 const MADE_UP: &str = "00000000-0000-4000-8000-000000000000";
@@ -17,7 +20,7 @@ fn a_new_connection_replaces_the_old_one_and_survives_its_disconnect() {
     world
         .demo
         .wait_line(&["disconnect ", &token, "server_closed"]);
-    assert_eq!(world.demo.connection("client:a"), (true, 0));
+    assert!(world.demo.is_connected("client:a"));
     world.demo.announce("1");
     new.expect_version("1");
 }
@@ -31,13 +34,15 @@ fn a_close_that_takes_long_holds_up_nobody() {
     let close = gate.next_where("close", |send| send.json["close"] == true);
     assert_eq!(close.json["token"], world.demo.token_of("/events?client=a"));
     let mut other = world.open("/events?client=b");
-    assert_eq!(world.demo.connection("client:a"), (true, 0));
+    assert!(world.demo.is_connected("client:a"));
     world.demo.announce("1");
     other.expect_version("1");
     new.expect_version("1");
     // Had they waited for the close, it would have been given up before.
     assert!(!world.demo.has_line("send failed"));
     pass(world.gateway.port(), &close);
+    // What went to everybody meanwhile went to this one too.
+    old.expect_version("1");
     old.expect_close("replaced");
 }
 
@@ -46,26 +51,39 @@ fn what_the_gateway_does_not_know_is_forgotten() {
     let world = World::start();
     let (status, _) = world.demo.callback("connect", MADE_UP, "/events?client=a");
     assert_eq!(status, 200);
-    assert_eq!(world.demo.connection("client:a"), (true, 0));
-    world.demo.announce("1");
+    // A room is joined without a stream as well.
+    assert_eq!(world.demo.room("join", "x", "a"), json!(["x"]));
     world.demo.wait_line(&["forgotten ", MADE_UP]);
-    assert_eq!(world.demo.connection("client:a"), (false, 1));
-    // Nothing was lost with it.
-    world.open("/events?client=a").expect_version("1");
+    let (_, told) = world.open_told("/events?client=a");
+    assert_eq!(told["rooms"], json!(["x"]));
+}
+
+#[test]
+fn whether_somebody_is_connected_is_asked_of_the_gateway() {
+    let world = World::start();
+    world.demo.callback("connect", MADE_UP, "/events?client=a");
+    assert!(!world.demo.is_connected("client:a"));
+    world.demo.wait_line(&["forgotten ", MADE_UP]);
+    let _stream = world.open("/events?client=a");
+    assert!(world.demo.is_connected("client:a"));
 }
 
 #[test]
 fn a_404_for_an_old_connection_does_not_touch_its_successor() {
-    let (world, gate) = World::gated(|send| send["token"] == MADE_UP && send["close"] == false);
+    let (world, gate) = World::gated(|send| send["token"] == MADE_UP && send["close"] != true);
     world.demo.callback("connect", MADE_UP, "/events?client=a");
-    world.demo.announce("1");
-    let send = gate.next_where("version", |send| send.json["token"] == MADE_UP);
-    let mut stream = world.open("/events?client=a");
-    assert!(pass(world.gateway.port(), &send).contains("TOKEN_NOT_FOUND"));
-    stream.expect_version("1");
-    world.demo.announce("2");
-    stream.expect_version("2");
-    assert!(world.demo.connection("client:a").0);
+    thread::scope(|scope| {
+        let joining = scope.spawn(|| world.demo.room("join", "x", "a"));
+        let send = gate.next_where("join", |send| send.json["token"] == MADE_UP);
+        let (mut stream, told) = world.open_told("/events?client=a");
+        // The room was noted before the join was sent.
+        assert_eq!(told["rooms"], json!(["x"]));
+        assert!(pass(world.gateway.port(), &send).contains("TOKEN_NOT_FOUND"));
+        stream.expect("room_joined", &json!({"room": "x"}));
+        joining.join().expect("an answer");
+        assert_eq!(world.demo.say("x", "b", "hello"), 1);
+        assert!(world.demo.is_connected("client:a"));
+    });
 }
 
 #[test]
@@ -81,7 +99,7 @@ fn callbacks_that_come_twice_change_nothing() {
     world.leave(stream, target);
     for (action, expected) in [("disconnect", 204), ("connect", 200), ("disconnect", 204)] {
         assert_eq!(world.demo.callback(action, &token, target).0, expected);
-        assert!(!world.demo.connection("client:a").0, "{action}");
+        assert!(!world.demo.is_connected("client:a"), "{action}");
     }
 }
 
@@ -102,30 +120,31 @@ fn a_repeated_connect_does_not_bring_back_who_was_replaced() {
 fn a_gateway_that_hangs_costs_less_than_a_callback_may_take() {
     let (world, gate) = World::gated(|_| true);
     let _stream = world.open("/events?client=a");
-    world.demo.announce("1");
-    let send = gate.next_where("version", |send| send.json["close"] == false);
     let begun = Instant::now();
-    world
-        .demo
-        .wait_line(&["send failed", &world.demo.token_of("/events?client=a")]);
     // The gateway gives a callback up after 5 s.
+    let (status, _) = world.demo.callback("connect", MADE_UP, "/events?task=x");
+    assert_eq!(status, 503);
     assert!(begun.elapsed() < Duration::from_secs(4));
+    let send = gate.next_where("join", |send| send.json["token"] == MADE_UP);
     assert!(!send.is_answered());
-    // Nothing is known of the connection, and the event waits on.
-    assert_eq!(world.demo.connection("client:a"), (true, 1));
+    // Nothing is known of the connection, and so it counts as one.
+    assert!(world.demo.is_connected("client:a"));
 }
 
 #[test]
-fn events_sent_before_the_connect_is_answered_come_behind_its_own() {
+fn what_is_sent_to_everybody_before_the_connect_is_answered_comes_behind_its_own() {
     let callbacks = Backend::start();
     let (world, sends) = World::behind(&callbacks);
     let target = "/events?client=a";
     let mut client = world.gateway.get(target);
     let callback = callbacks.next_connect_of(target);
     let (status, answer) = world.demo.ask("POST", "/callback", &callback.text());
-    world.demo.announce("1");
-    let send = sends.next_where("version", |_| true);
-    assert_eq!(pass(world.gateway.port(), &send), BUFFERED);
+    thread::scope(|scope| {
+        let announcing = scope.spawn(|| world.demo.announce("1"));
+        let send = sends.next_where("version", |_| true);
+        pass(world.gateway.port(), &send);
+        assert_eq!(announcing.join().expect("an answer"), 1);
+    });
     callback.answer(status, &answer.to_string());
     assert_eq!(client.read_head().status, 200);
     let mut stream = Stream(client);
@@ -142,6 +161,7 @@ fn a_stream_is_for_one_client_or_one_task() {
     for (target, status) in [
         ("/events", 400),
         ("/events?client=", 400),
+        ("/events?client=a/b", 400),
         ("/events?client=a&task=b", 400),
         ("/favicon.ico", 404),
     ] {

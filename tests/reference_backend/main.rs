@@ -10,6 +10,7 @@ mod support;
 
 mod connections;
 mod program;
+mod rooms;
 mod tasks;
 mod versions;
 mod world;

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{self, Client, Port};
+use crate::support::{self, Client, Port, readme};
 use crate::world::{Stream, World};
 
 fn run(arguments: &[&str]) -> Output {
@@ -54,9 +54,36 @@ fn the_page_and_its_stream_have_one_origin() {
         Some("text/event-stream")
     );
     let mut stream = Stream(client);
-    stream.expect("connection_open", &json!({"identifier": "client:a"}));
+    let open = json!({"identifier": "client:a", "rooms": []});
+    stream.expect("connection_open", &open);
     world.demo.announce("1");
     stream.expect_version("1");
     let missing = world.demo.request("GET", "/x", "");
     assert_eq!(missing.status(), 404);
+}
+
+/// The README's commands, and what stands behind them as their answers.
+#[test]
+fn the_readme_s_commands_do_what_it_says() {
+    let world = World::start();
+    let block = readme::blocks("sh demo")[0];
+    let commands = block.lines().filter(|line| line.starts_with("curl "));
+    let (mut streams, mut answers) = (Vec::new(), 0);
+    for line in commands {
+        let curl = readme::curl(line).expect(line);
+        if curl.target.starts_with("/events") {
+            streams.push(world.open(&curl.target));
+            continue;
+        }
+        let method = if curl.body.is_some() { "POST" } else { "GET" };
+        let (status, answer) = world
+            .demo
+            .ask(method, &curl.target, curl.body.unwrap_or_default());
+        assert!((200..300).contains(&status), "{line}: {answer}");
+        if let Some((_, shown)) = line.split_once(" # ") {
+            assert_eq!(answer, serde_json::from_str::<Value>(shown).expect(line));
+            answers += 1;
+        }
+    }
+    assert_eq!((streams.len(), answers), (1, 4));
 }

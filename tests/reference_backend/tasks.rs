@@ -1,8 +1,11 @@
 //! The task service.
 
+use std::thread;
+
 use serde_json::{Value, json};
 
-use crate::world::{Stream, World, sent};
+use crate::support::{BUFFERED, Backend, Callback};
+use crate::world::{Stream, World, pass, sent};
 
 /// Reads progress up to the task's last event, which is given; the percentages grow.
 #[track_caller]
@@ -48,13 +51,79 @@ fn a_task_ends_its_own_stream() {
         // The event leaves the stream open, the close is a send of its own.
         for (name, close) in [(last, false), ("connection_close", true)] {
             let send = gate.next_where(name, |send| sent(&send.json).0 == name);
-            assert_eq!(send.json["close"], close);
+            assert_eq!(send.json["close"] == true, close);
         }
         let token = world.demo.token_of(&target);
         world
             .demo
             .wait_line(&["disconnect ", &token, "server_closed"]);
-        assert!(!world.demo.connection(&format!("task:{task}")).0);
+    }
+}
+
+/// The task's own stream, two of them, and its owner's: with one send each, and nobody twice.
+#[test]
+fn a_task_s_watchers_see_the_same() {
+    let (world, gate) = World::gated(|send| sent(send).1["percent"] == 0);
+    let mut owner = world.open("/events?client=a");
+    let task = world.demo.task("?client=a", &json!({"seconds": 0}));
+    let first = gate.next_where("the first send", |_| true);
+    let target = format!("/events?task={task}");
+    let mut watchers = [world.open(&target), world.open(&target)];
+    let answer = pass(world.gateway.port(), &first);
+    assert_eq!(answer, r#"{"status":"ok","receivers":3}"#);
+    let (seen, end) = follow(&mut owner, &task);
+    assert_eq!(seen.len(), 11);
+    for watcher in &mut watchers {
+        assert_eq!(follow(watcher, &task), (seen.clone(), end.clone()));
+        watcher.expect_close("task_completed");
+    }
+    world.demo.announce("1");
+    owner.expect_version("1");
+}
+
+/// Whoever comes to look when the end is noted, and sent or not: there is one end and one close.
+#[test]
+fn who_comes_to_look_while_a_task_ends_is_told_once() {
+    for held in ["task_completed", "connection_close"] {
+        let callbacks = Backend::start();
+        let (world, sends) = World::behind(&callbacks);
+        let gateway = world.gateway.port();
+        let task = world.demo.task("", &json!({"seconds": 0}));
+        let is_held = |send: &Callback| send.json["event"]["name"] == held;
+        let last = loop {
+            let send = sends.next_where("a send of the task", |_| true);
+            if is_held(&send) {
+                break send;
+            }
+            pass(gateway, &send);
+        };
+        let target = format!("/events?task={task}");
+        let mut client = world.gateway.get(&target);
+        let callback = callbacks.next_connect_of(&target);
+        let (status, answer) = thread::scope(|scope| {
+            let asked = scope.spawn(|| world.demo.ask("POST", "/callback", &callback.text()));
+            let mut last = Some(last);
+            // The join, and what the book tells; the held send comes in between.
+            for what in ["join", "end", "close"] {
+                let send = sends.next_where(what, |send| send.token() == callback.token());
+                assert_eq!(pass(gateway, &send), BUFFERED);
+                last.take().map(|last| pass(gateway, &last));
+            }
+            asked.join().expect("an answer")
+        });
+        if held == "task_completed" {
+            let close = sends.next_where("the close", |send| send.json["close"] == true);
+            pass(gateway, &close);
+        }
+        callback.answer(status, &answer.to_string());
+        assert_eq!(client.read_head().status, 200);
+        let mut stream = Stream(client);
+        assert_eq!(stream.next().0, "connection_open");
+        if held == "task_completed" {
+            assert_eq!(stream.next().0, "task_completed");
+        }
+        stream.expect_close("task_completed");
+        callbacks.next_disconnect().answer(204, "");
     }
 }
 

@@ -1,92 +1,59 @@
 //! The version service.
 
-use crate::support::{BUFFERED, OK};
-use crate::world::{World, pass, sent};
+use serde_json::Value;
+
+use crate::world::World;
 
 #[test]
-fn versions_wait_for_a_client_and_come_in_order_behind_the_open() {
+fn everybody_is_told_with_one_send() {
     let world = World::start();
-    let target = "/events?client=a";
-    let stream = world.open(target);
-    world.leave(stream, target);
+    assert_eq!(world.demo.announce("0"), 0);
+    let task = world.demo.task("", &serde_json::json!({"seconds": 600}));
+    let targets = [
+        "/events?client=a",
+        "/events?client=b",
+        &format!("/events?task={task}"),
+    ];
+    let mut streams = targets.map(|target| world.open(target));
     for version in ["1", "2", "3"] {
-        world.demo.announce(version);
+        assert_eq!(world.demo.announce(version), 3);
     }
-    assert_eq!(world.demo.connection("client:a"), (false, 3));
-    let mut again = world.open(target);
-    for version in ["1", "2", "3"] {
-        again.expect_version(version);
-    }
-    world.demo.announce("4");
-    again.expect_version("4");
-}
-
-#[test]
-fn the_oldest_of_too_many_go_first() {
-    let world = World::start();
-    let target = "/events?client=a";
-    let stream = world.open(target);
-    world.leave(stream, target);
-    for version in 0..=100 {
-        world.demo.announce(&version.to_string());
-    }
-    assert_eq!(world.demo.connection("client:a"), (false, 100));
-    let mut again = world.open(target);
-    for version in 1..=100 {
-        again.expect_version(&version.to_string());
+    for stream in &mut streams {
+        for version in ["1", "2", "3"] {
+            stream.expect_version(version);
+        }
     }
 }
 
 #[test]
-fn a_version_announced_during_a_flush_neither_overtakes_nor_is_lost() {
-    let (world, gate) = World::gated(|_| true);
+fn who_was_away_is_told_the_last_version_with_the_open() {
+    let world = World::start();
     let target = "/events?client=a";
-    let stream = world.open(target);
+    let (stream, told) = world.open_told(target);
+    assert_eq!(told["version"], Value::Null);
     world.leave(stream, target);
     for version in ["1", "2"] {
-        world.demo.announce(version);
+        assert_eq!(world.demo.announce(version), 0);
     }
-    let mut again = world.open(target);
-    let first = gate.next_where("send", |_| true);
-    // The flush is under way, its first event held.
+    let (mut again, told) = world.open_told(target);
+    assert_eq!(told["version"], "2");
     world.demo.announce("3");
-    for (version, send) in [("1", Some(first)), ("2", None), ("3", None)] {
-        let send = send.unwrap_or_else(|| gate.next_where("send", |_| true));
-        assert_eq!(sent(&send.json).1["version"], version);
-        // Nothing else is under way while one is.
-        gate.assert_idle();
-        let answer = pass(world.gateway.port(), &send);
-        assert!([OK, BUFFERED].contains(&answer.as_str()), "{answer}");
-        again.expect_version(version);
-    }
+    again.expect_version("3");
 }
 
 #[test]
-fn a_client_that_leaves_during_a_flush_gets_the_rest_on_its_return() {
+fn a_version_that_the_gateway_did_not_take_is_noted_all_the_same() {
     let (world, gate) = World::gated(|_| true);
-    let target = "/events?client=a";
-    let stream = world.open(target);
-    world.leave(stream, target);
-    for version in ["1", "2"] {
-        world.demo.announce(version);
-    }
-    // A target of its own, so that its token can be told from that of the first.
-    let other = "/events?client=a&n=2";
-    let mut client = world.gateway.get(other);
-    assert_eq!(client.read_head().status, 200);
-    let first = gate.next_where("send", |_| true);
-    drop(client);
-    world
-        .demo
-        .wait_line(&["disconnect ", &world.demo.token_of(other)]);
-    assert!(pass(world.gateway.port(), &first).contains("TOKEN_NOT_FOUND"));
-    let mut again = world.open(target);
-    for version in ["1", "2"] {
-        let send = gate.next_where("send", |_| true);
-        assert_eq!(sent(&send.json).1["version"], version);
-        pass(world.gateway.port(), &send);
-        again.expect_version(version);
-    }
+    let mut announced = None;
+    std::thread::scope(|scope| {
+        let announcing = scope.spawn(|| world.demo.ask("POST", "/version", r#"{"version":"1"}"#));
+        let send = gate.next_where("version", |send| send.json["broadcast"] == true);
+        send.answer(503, "");
+        announced = Some(announcing.join().expect("an answer").0);
+    });
+    assert_eq!(announced, Some(502));
+    let (_, told) = world.open_told("/events?client=a");
+    assert_eq!(told["version"], "1");
 }
 
 #[test]

@@ -110,10 +110,31 @@ impl Demo {
         self.ask("POST", "/callback", &body.to_string())
     }
 
+    /// Announces a version; gives the number of streams it goes to.
     #[track_caller]
-    pub(crate) fn announce(&self, version: &str) {
+    pub(crate) fn announce(&self, version: &str) -> u64 {
         let body = json!({"version": version}).to_string();
-        assert_eq!(self.ask("POST", "/version", &body).0, 202);
+        let (status, answer) = self.ask("POST", "/version", &body);
+        assert_eq!(status, 200, "{answer}");
+        answer["receivers"].as_u64().expect("a number")
+    }
+
+    /// Has a client join or leave a room; gives the rooms it is in then.
+    #[track_caller]
+    pub(crate) fn room(&self, action: &str, room: &str, client: &str) -> Value {
+        let target = format!("/rooms/{room}/{action}?client={client}");
+        let (status, answer) = self.ask("POST", &target, "");
+        assert_eq!(status, 200, "{answer}");
+        answer["rooms"].clone()
+    }
+
+    /// Says something in a room; gives the number of streams it goes to.
+    #[track_caller]
+    pub(crate) fn say(&self, room: &str, client: &str, text: &str) -> u64 {
+        let target = format!("/rooms/{room}/say?client={client}");
+        let (status, answer) = self.ask("POST", &target, &json!({"text": text}).to_string());
+        assert_eq!(status, 200, "{answer}");
+        answer["receivers"].as_u64().expect("a number")
     }
 
     /// Starts a task and gives its ID.
@@ -124,13 +145,12 @@ impl Demo {
         answer["task"].as_str().expect("an ID").to_owned()
     }
 
-    /// Whether an identifier is connected, and how much waits for it.
+    /// Whether an identifier is connected.
     #[track_caller]
-    pub(crate) fn connection(&self, identifier: &str) -> (bool, u64) {
+    pub(crate) fn is_connected(&self, identifier: &str) -> bool {
         let (status, shown) = self.ask("GET", &format!("/connections/{identifier}"), "");
         assert_eq!((status, &shown["identifier"]), (200, &json!(identifier)));
-        let connected = shown["connected"].as_bool().expect("a boolean");
-        (connected, shown["waiting"].as_u64().expect("a number"))
+        shown["connected"].as_bool().expect("a boolean")
     }
 }
 
@@ -193,14 +213,21 @@ impl World {
     /// A stream that has opened.
     #[track_caller]
     pub(crate) fn open(&self, target: &str) -> Stream {
+        self.open_told(target).0
+    }
+
+    /// A stream that has opened, and what it was told then.
+    #[track_caller]
+    pub(crate) fn open_told(&self, target: &str) -> (Stream, Value) {
         let mut stream = Stream(self.gateway.get(target));
         assert_eq!(stream.0.read_head().status, 200);
+        let (name, data) = stream.next();
         let query = target.split('?').nth(1).expect("a query");
-        stream.expect(
-            "connection_open",
-            &json!({"identifier": query.replace('=', ":")}),
+        assert_eq!(
+            (name.as_str(), &data["identifier"]),
+            ("connection_open", &json!(query.replace('=', ":")))
         );
-        stream
+        (stream, data)
     }
 
     /// Ends a stream and waits until the backend has been told.
@@ -222,11 +249,11 @@ pub(crate) fn pass(gateway: u16, send: &Callback) -> String {
     body
 }
 
-/// The event in a send: its name and its data.
+/// The event in a send: its name and its data; nothing where there is none.
 pub(crate) fn sent(send: &Value) -> (&str, Value) {
-    let text = |value: &Value| value.as_str().map(str::to_owned).expect("a string");
-    let data = serde_json::from_str(&text(&send["event"]["data"])).expect("JSON");
-    (send["event"]["name"].as_str().expect("a name"), data)
+    let data = send["event"]["data"].as_str().unwrap_or("null");
+    let name = send["event"]["name"].as_str().unwrap_or_default();
+    (name, serde_json::from_str(data).expect("JSON"))
 }
 
 /// A client's stream, behind its head.

@@ -15,6 +15,7 @@ mod ledger;
 mod ports;
 pub mod process;
 mod program;
+pub mod readme;
 mod shared;
 
 use std::time::Duration;

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::support::process::proportional_kib;
 use crate::support::{
-    Backend, Client, Gateway, OK, assert_error, assert_ok, open_narrow, open_stream, send_data,
+    Backend, Client, Gateway, OK, assert_error, assert_ok, assert_sent, open_narrow, open_stream,
+    send_data,
 };
 
 /// Beyond what the process held before: the default limit of unsent bytes, one event and one body
@@ -124,7 +125,7 @@ fn a_reader_that_reads_slowly_gets_everything() {
     for at in 0..EVENTS {
         while sent < EVENTS && sent < at + lag {
             publisher.post(&command(&token, sent));
-            assert_ok(&publisher.read_response(), OK);
+            assert_sent(&publisher.read_response());
             sent += 1;
         }
         most = most.max(proportional_kib(gateway.pid()));

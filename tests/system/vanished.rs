@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::netns::{Far, FarClient, Loss, within};
 use crate::support::{
-    Backend, Builder, Gateway, OK, assert_error, assert_ok, open_stream, send_data,
+    Backend, Builder, Gateway, OK, assert_error, assert_ok, assert_sent, open_stream, send_data,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -134,7 +134,7 @@ fn many_vanish_at_once_with_events_under_way() {
             let start = Instant::now();
             for (_, token) in &streams {
                 let sent = Instant::now();
-                assert_ok(&send_data(&gateway, token, &"x".repeat(300_000)), OK);
+                assert_sent(&send_data(&gateway, token, &"x".repeat(300_000)));
                 assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
             }
             for (_, token) in &streams {
@@ -161,7 +161,7 @@ fn a_short_cut_is_survived() {
         let (client, token) = open_far(&gateway, &backend, far, "/far");
         far.lose(Loss::Link);
         for at in 0..100 {
-            assert_ok(&send_data(&gateway, &token, &format!("event {at}")), OK);
+            assert_sent(&send_data(&gateway, &token, &format!("event {at}")));
         }
         far.mend();
         client.wait_text("data: event 99\n\n");

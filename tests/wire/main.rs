@@ -16,6 +16,7 @@ mod limits;
 mod listeners;
 mod log_floods;
 mod logs;
+mod readme;
 mod routes;
 mod send;
 mod shutdown;

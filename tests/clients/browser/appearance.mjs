@@ -77,6 +77,10 @@ export async function looks(visitor, world) {
   fs.mkdirSync(process.env.SCREENSHOTS, { recursive: true });
   const page = await visitor.visit();
   await look(page, 'empty');
+  await visitor.joins(page, 'lobby');
+  await visitor.joins(page, 'averylongname'.repeat(6));
+  await visitor.says(page, 'lobby', 'Is the report ready?', 'one');
+  await visitor.says(page, 'lobby', `Yes: ${'averylongfilename'.repeat(4)}.csv`, 'one');
   await visitor.starts(page, 'Monthly report');
   await visitor.seesTask(page, 'Monthly report', 'completed');
   await visitor.starts(page, 'Backup of the archive', { fails: true });
@@ -111,9 +115,13 @@ async function focusable(page, most) {
 /** Everything can be reached and used with the keyboard, is named, and shows that it has the focus. */
 export async function keyboard(visitor) {
   const page = await visitor.visit();
-  const found = await focusable(page, 6);
+  await visitor.joins(page, 'lobby');
+  // From here the keyboard goes on.
+  await page.locator('h1').click();
+  const found = await focusable(page, 12);
   assert.deepEqual(found.map(({ role, name }) => `${role} ${name}`), [
     'textbox Name', 'spinbutton Seconds', 'checkbox Let it fail', 'button Start',
+    'textbox Room', 'button Join', 'button Leave', 'list Said in lobby', 'textbox Text', 'button Send',
     'DisclosureTriangle Announce a version', 'list Events',
   ]);
   for (const { name, outline } of found) assert.equal(outline, 'solid', name);

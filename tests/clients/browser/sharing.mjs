@@ -32,6 +32,29 @@ export async function shared(visitor, world) {
   await world.until('the end of the last stream', () => world.streams.size === 0);
 }
 
+/** What is said in a room reaches those who are in it; rooms outlast a stream. */
+export async function rooms(visitor, world) {
+  const [one, other] = [await visitor.visit(), await visitor.visit('/?shared=no')];
+  for (const page of [one, other]) await visitor.joins(page, 'lobby');
+  await visitor.says(one, 'lobby', 'Hello', 2);
+  for (const page of [one, other]) await visitor.sees(page, '[data-room=lobby] .said', 'Hello');
+  await visitor.leaves(other, 'lobby');
+  await visitor.says(one, 'lobby', 'Anybody there', 'one');
+  await visitor.sees(one, '[data-room=lobby] .said', 'Anybody there');
+
+  // A tab of the same stream that comes later, and one whose stream is new.
+  const late = await visitor.browser.newPage();
+  await late.goto(world.origin);
+  await visitor.sees(late, '[data-room=lobby]');
+  await visitor.joins(other, 'attic');
+  await other.reload();
+  await visitor.isConnected(other);
+  await visitor.sees(other, '[data-room=attic]');
+  await visitor.says(other, 'attic', 'Still here', 'one');
+  await visitor.sees(other, '[data-room=attic] .said', 'You: Still here');
+  assert.equal(await other.$('[data-room=lobby]'), null);
+}
+
 /** Of two tabs with one identifier the newer one wins, and the older one keeps quiet until told. */
 export async function replaced(visitor, world) {
   const one = await visitor.visit('/?shared=no');

@@ -36,7 +36,7 @@ export async function failure(visitor) {
 }
 
 /** Every open tab tells of a new version; one that loads the page later has it. */
-export async function version(visitor) {
+export async function version(visitor, world) {
   const [one, other] = [await visitor.visit(), await visitor.visit('/?shared=no')];
   await one.bringToFront();
   await one.locator('summary').click();
@@ -48,4 +48,12 @@ export async function version(visitor) {
   await loads;
   await visitor.isConnected(one);
   assert.equal(await one.$eval('#version-notice', (notice) => notice.hidden), true);
+  // Who had no stream when a version came is told of it by the next one.
+  const page = await visitor.visit('/?shared=no');
+  await world.cut();
+  await visitor.sees(page, '#state', 'Reconnecting');
+  await world.until('the end of the streams', () => world.streams.size === 0);
+  await world.backend('/version', { version: '2.0.2' });
+  await world.mend();
+  await visitor.sees(page, '#version-notice', '2.0.2');
 }

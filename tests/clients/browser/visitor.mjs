@@ -69,6 +69,27 @@ export class Visitor {
     await page.locator('#start button').click();
   }
 
+  async joins(page, room) {
+    await page.bringToFront();
+    await page.locator('#join [name=room]').fill(room);
+    await page.locator('#join button').click();
+    await this.sees(page, `#rooms [data-room=${room}]`);
+  }
+
+  async leaves(page, room) {
+    await page.bringToFront();
+    await page.locator(`#rooms [data-room=${room}] .line button`).click();
+    await page.waitForFunction((name) => !document.querySelector(`[data-room=${name}]`), {}, room);
+  }
+
+  /** Says something in a room, which this many streams get. */
+  async says(page, room, words, receivers) {
+    await page.bringToFront();
+    await page.locator(`#rooms [data-room=${room}] [name=text]`).fill(words);
+    await page.locator(`#rooms [data-room=${room}] form button`).click();
+    await this.sees(page, `#rooms [data-room=${room}] .heard`, `${receivers} stream`);
+  }
+
   /** Waits until a task is shown in a state. */
   async seesTask(page, name, state) {
     await this.sees(page, `#tasks [data-state=${state}] .name`, name);

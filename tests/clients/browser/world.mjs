@@ -156,23 +156,23 @@ export class World {
     this.#waiting.clear();
   }
 
-  /** Asks the backend itself, past proxy and wire. */
-  async backend(target) {
-    const answer = await request(this.ports.backend, target);
+  /** Asks the backend itself, past proxy and wire; with a body that is posted. */
+  async backend(target, body) {
+    const answer = await request(this.ports.backend, target, body);
     if (answer.status !== 200) throw new Error(`${target}: ${answer.status}`);
     return JSON.parse(answer.body);
   }
 }
 
-function request(port, target) {
+function request(port, target, json) {
   return new Promise((done, fail) => {
-    const options = { host: LOCAL, port, path: target, agent: false };
-    http.get(options, (answer) => {
+    const options = { host: LOCAL, port, path: target, agent: false, method: json ? 'POST' : 'GET' };
+    http.request(options, (answer) => {
       let body = '';
       answer.setEncoding('utf8');
       answer.on('data', (piece) => { body += piece; });
       answer.on('end', () => done({ status: answer.statusCode, body }));
-    }).on('error', fail);
+    }).on('error', fail).end(json && JSON.stringify(json));
   });
 }
 
