@@ -148,7 +148,6 @@ impl<S> Gateway<S> {
         };
         match (&conn.state, what.event) {
             (State::AwaitingCallback(_), _) => {
-                conn.change_channels(hub, what);
                 let verdict = conn.keep_for_later(hub, what, now);
                 conn.charge(hub);
                 verdict
@@ -279,6 +278,7 @@ impl<S> Conn<S> {
             }
             self.hold(hub, frame);
         }
+        self.change_channels(hub, what);
         if let State::AwaitingCallback(awaiting) = &mut self.state {
             awaiting.is_close_buffered |= what.close;
         }
