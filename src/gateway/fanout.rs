@@ -180,9 +180,14 @@ impl<S> Gateway<S> {
     /// in a turn, and its effects carried out. [`Gateway::is_fanning_out`] tells whether there is
     /// more to do.
     pub fn fan_out(&mut self, now: Time) {
+        self.fan_out_by(SLICE_LOOKS, now);
+    }
+
+    /// The same with so many slots, or fewer.
+    pub fn fan_out_by(&mut self, slots: usize, now: Time) {
         let (mut receivers, mut bytes, mut looks) = (0, 0, 0);
         while !self.hub.fan_outs.is_empty() {
-            if receivers >= SLICE_RECEIVERS || bytes >= SLICE_BYTES || looks >= SLICE_LOOKS {
+            if receivers >= SLICE_RECEIVERS || bytes >= SLICE_BYTES || looks >= slots {
                 return;
             }
             looks += 1;
