@@ -103,9 +103,10 @@ pub(crate) struct Peer {
     /// When it was served last, as far as that can be seen: the number of that call.
     pub(crate) served: u64,
     pub(crate) served_in: u64,
-    /// It had a whole request without an answer; its input was wanted.
+    /// It had a whole request without an answer.
     pub(crate) waited: bool,
-    pub(crate) was_wanted: bool,
+    /// Requests wait until it reads its answers.
+    pub(crate) is_paused: bool,
     /// The event of its next unanswered send was seen on its way.
     pub(crate) is_tried: bool,
     pub(crate) takes: Takes,
@@ -144,7 +145,7 @@ impl Peer {
             served: 0,
             served_in: 0,
             waited: false,
-            was_wanted: true,
+            is_paused: false,
             is_tried: false,
             takes: Takes::All,
             has_fin: false,

@@ -107,11 +107,12 @@ impl<C: Choices> World<C> {
         let waits = peer
             .token
             .is_some_and(|t| self.tokens[t].life == Life::Window);
-        let is_served = peer.reading == Reading::Answers && self.gw.wants_input(peer.id);
+        let is_served = peer.reading == Reading::Answers && !peer.is_paused && !peer.is_fin_read;
         let is_for_many = |what: &What| matches!(what, What::Send(it) if it.is_for_many());
         let is_next = peer.next().is_some_and(|asked| is_for_many(&asked.what));
         let queues = is_next && self.gw.is_fanning_out() && most_pending >= MOST_PENDING;
-        if queues && is_served {
+        if queues && is_served && !peer.is_noise {
+            assert!(!self.gw.wants_input(peer.id), "read although it waits");
             self.note("queueing");
         } else if is_served && !waits && !peer.is_noise {
             assert_eq!(
