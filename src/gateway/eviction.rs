@@ -320,10 +320,12 @@ impl<S> Conn<S> {
     }
 
     /// Bytes that wait for a stream's client, be they its own or shared; those of its own count as
-    /// the memory that they need.
+    /// the memory that they need. Nobody is behind with what his socket was not offered yet.
     fn behind(&self) -> usize {
-        let shared = self.backlog.as_ref().map_or(0, |backlog| backlog.unsent());
-        self.charged.outbound + shared
+        match &self.backlog {
+            Some(backlog) if self.is_blocked => self.charged.outbound + backlog.unsent(),
+            _ => self.charged.outbound,
+        }
     }
 
     fn is_lingering(&self) -> bool {

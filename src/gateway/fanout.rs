@@ -180,9 +180,14 @@ impl<S> Gateway<S> {
     /// in a turn, and its effects carried out. [`Gateway::is_fanning_out`] tells whether there is
     /// more to do.
     pub fn fan_out(&mut self, now: Time) {
+        self.fan_out_by(SLICE_LOOKS, now);
+    }
+
+    /// The same with so many slots, or fewer.
+    pub fn fan_out_by(&mut self, slots: usize, now: Time) {
         let (mut receivers, mut bytes, mut looks) = (0, 0, 0);
         while !self.hub.fan_outs.is_empty() {
-            if receivers >= SLICE_RECEIVERS || bytes >= SLICE_BYTES || looks >= SLICE_LOOKS {
+            if receivers >= SLICE_RECEIVERS || bytes >= SLICE_BYTES || looks >= slots {
                 return;
             }
             looks += 1;
@@ -194,7 +199,8 @@ impl<S> Gateway<S> {
                 continue;
             };
             if let Some(id) = self.conns.at(slot as usize) {
-                let given = self.catch_up(id, now);
+                let most = self.hub.settings.limits.max_unsent;
+                let given = self.catch_up(id, most, now);
                 receivers += usize::from(given > 0);
                 bytes += given;
             }
@@ -206,12 +212,13 @@ impl<S> Gateway<S> {
         !self.hub.fan_outs.is_empty()
     }
 
-    /// Gives a stream what is pending for it, and brings it to rest; gives the bytes of that.
-    fn catch_up(&mut self, id: ConnId, now: Time) -> usize {
+    /// Gives a stream what is pending for it, up to so many bytes, and brings it to rest; gives the
+    /// bytes of that. See [`Conn::catch_up_with`].
+    pub(super) fn catch_up(&mut self, id: ConnId, most: usize, now: Time) -> usize {
         let Some((conn, hub)) = self.both(id) else {
             return 0;
         };
-        let given = conn.catch_up_with(hub, hub.settings.limits.max_unsent, now);
+        let given = conn.catch_up_with(hub, most, now);
         if given > 0 {
             if conn.is_blocked {
                 self.evict_outbound(id, now);

@@ -34,7 +34,9 @@ impl<S> Gateway<S> {
     fn connect_ended(&mut self, result: CallbackResult, now: Time) {
         let CallbackResult { id: job, token, .. } = result;
         let id = self.hub.streams.get(token);
-        if let Some((conn, hub)) = id.and_then(|id| self.both(id)) {
+        if let Some((conn, hub)) = id.and_then(|id| self.both(id))
+            && conn.awaits(job)
+        {
             conn.catch_up(hub, now);
         }
         let orphan = self.hub.calls.orphan_ended(job);

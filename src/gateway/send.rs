@@ -135,49 +135,45 @@ impl<S> Gateway<S> {
     fn obey(&mut self, token: &str, what: &ForOne<'_>, now: Time) -> Verdict {
         let known = tokens::parse(token).and_then(|token| self.hub.streams.get(token));
         let Some(target) = known else {
-            self.hub.journal.token_unknown(token, now);
-            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
+            return self.hub.refuse_token(token, now);
         };
-        let Some((conn, hub)) = self.both(target) else {
-            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
-        };
-        conn.catch_up(hub, now);
-        if conn.state.token().is_none() {
-            // What was pending for it has ended it, as if that had been done when it was read.
-            conn.settle(hub, now);
-            hub.journal.token_unknown(token, now);
-            return Verdict::Refused(routes::TOKEN_NOT_FOUND);
-        }
-        if conn.channels_after(hub, what) > hub.settings.limits.max_channels {
-            conn.settle(hub, now);
+        if let Some((conn, hub)) = self.both(target)
+            && conn.channels_after(hub, what) > hub.settings.limits.max_channels
+        {
             return hub.refuse_send(SendError::InvalidChannel, now);
         }
-        if let State::AwaitingCallback(_) = conn.state {
-            let verdict = conn.keep_for_later(hub, what, now);
-            if let Verdict::Done(_) = verdict {
-                conn.change_channels(hub, what);
+        self.catch_up(target, usize::MAX, now);
+        let Some((conn, hub)) = self.both(target) else {
+            return self.hub.refuse_token(token, now);
+        };
+        match (&conn.state, what.event) {
+            (State::AwaitingCallback(_), _) => {
+                let verdict = conn.keep_for_later(hub, what, now);
+                conn.charge(hub);
+                verdict
             }
-            conn.charge(hub);
-            return verdict;
-        }
-        conn.change_channels(hub, what);
-        match what.event {
-            Some(event) => match conn.put(hub, event, now) {
-                Put::Next(sent) => Verdict::Tried {
-                    target,
-                    close: what.close,
-                    sent,
-                },
-                Put::Behind(sent) => self.put_behind(target, what.close, sent, now),
-                Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
-            },
-            None => {
+            (State::Streaming(_), Some(event)) => {
+                conn.change_channels(hub, what);
+                match conn.put(hub, event, now) {
+                    Put::Next(sent) => Verdict::Tried {
+                        target,
+                        close: what.close,
+                        sent,
+                    },
+                    Put::Behind(sent) => self.put_behind(target, what.close, sent, now),
+                    Put::Nowhere => Verdict::Refused(routes::WRITE_FAILED),
+                }
+            }
+            (State::Streaming(_), None) => {
+                conn.change_channels(hub, what);
                 if what.close {
                     conn.end_stream(hub, Reason::ServerClosed, None, now);
                 }
                 conn.settle(hub, now);
                 Verdict::Done(OK.into())
             }
+            // What was pending for it has ended it: that came before.
+            _ => hub.refuse_token(token, now),
         }
     }
 
@@ -282,6 +278,7 @@ impl<S> Conn<S> {
             }
             self.hold(hub, frame);
         }
+        self.change_channels(hub, what);
         if let State::AwaitingCallback(awaiting) = &mut self.state {
             awaiting.is_close_buffered |= what.close;
         }
@@ -316,6 +313,12 @@ impl<S> Conn<S> {
 }
 
 impl Hub {
+    /// The token is nobody's, or not any more.
+    fn refuse_token(&mut self, token: &str, now: Time) -> Verdict {
+        self.journal.token_unknown(token, now);
+        Verdict::Refused(routes::TOKEN_NOT_FOUND)
+    }
+
     pub(super) fn refuse_send(&mut self, error: SendError, now: Time) -> Verdict {
         self.journal.send_refused(error.code(), now);
         Verdict::Refused(Answer {

@@ -11,7 +11,7 @@ const SEEDS: u64 = 256;
 const ACTIONS: usize = 400;
 
 /// What the seeds together must have come to: else the laws were kept where nothing happened.
-const MUST_HAPPEN: [&str; 18] = [
+const MUST_HAPPEN: [&str; 26] = [
     "stream opened",
     "200 ok",
     "200 buffered",
@@ -30,6 +30,14 @@ const MUST_HAPPEN: [&str; 18] = [
     "no room for fields",
     "closed for a newcomer",
     "no place",
+    "fan-out",
+    "pending behind a slice",
+    "queueing",
+    "kept the latest",
+    "dropped by a fan-out",
+    "window overflown",
+    "accepted and refused",
+    "400 INVALID_CHANNEL",
 ];
 
 fn number(variable: &str) -> Option<u64> {

@@ -172,6 +172,12 @@ impl Script {
         }
     }
 
+    /// One turn's part of what is on its way to many.
+    pub(crate) fn fan_out(&mut self) {
+        self.gw.fan_out(self.now);
+        self.settle();
+    }
+
     pub(crate) fn shutdown(&mut self) {
         self.gw.shutdown(self.now);
         self.settle();
@@ -385,6 +391,18 @@ pub(crate) fn directing(event: Option<(&str, &str)>, close: bool) -> Outcome {
         directives: Directives {
             event,
             close,
+            ..Directives::default()
+        },
+    }
+}
+
+/// A 2xx whose stream joins these channels.
+pub(crate) fn joining(channels: &[&str]) -> Outcome {
+    let channels = channels.iter().map(|name| (*name).to_owned());
+    Outcome::Answered {
+        status: 200,
+        directives: Directives {
+            channels: channels.collect(),
             ..Directives::default()
         },
     }

@@ -5,6 +5,7 @@ mod budgets;
 mod capture;
 mod driver;
 
+mod fanouts;
 mod http;
 mod lifecycle;
 mod limits;

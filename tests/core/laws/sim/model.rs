@@ -1,13 +1,16 @@
 //! What is known of each token, and whether answers and callbacks fit it.
 
+use std::collections::BTreeSet;
+
 use ssegateway::callback::{Job, JobId, Reason};
+use ssegateway::config::Limits;
 use ssegateway::gateway::Scope;
-use ssegateway::sse::CHUNK_OVERHEAD;
 use ssegateway::time::Time;
 use uuid::Uuid;
 
-use super::super::oracles::event_stream::{self, Dispatched};
-use super::peer::{Answer, What};
+use super::command::Event;
+use super::peer::{Answer, Item, What};
+use super::queue::{Given, Part, Queue};
 
 /// A token's life as a publisher can tell it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,30 +45,25 @@ pub(crate) struct Token {
     pub(crate) cause: Option<Reason>,
     /// What the disconnect callback said.
     pub(crate) told: Option<Reason>,
-    /// Events that were taken, in their order.
-    pub(crate) events: Vec<Dispatched>,
-    /// How many of them the client was given.
-    pub(crate) given: usize,
-    /// How many there were when the step began.
-    pub(crate) known: usize,
+    /// The channels that it is in.
+    pub(crate) joined: BTreeSet<&'static str>,
+    /// What waits for its client.
+    pub(crate) queue: Queue,
     pub(crate) is_close_buffered: bool,
-    /// It was, when the step began.
-    was_close_buffered: bool,
-    /// The publishers of this step's events, and of its first close.
-    senders: Vec<usize>,
-    closer: Option<usize>,
-    /// Events of publishers that were gone before their answers, or that may stand behind a close in
-    /// the window: taken or not.
-    pub(crate) unsure: Vec<Dispatched>,
-    /// Such a publisher asked for a close.
-    pub(crate) is_close_unsure: bool,
-    /// Events that were refused in this step, because the window was full.
-    refused: Vec<Dispatched>,
+    /// A fan-out has brought more than its window takes.
+    pub(crate) is_overflown: bool,
+    /// An answer of this step says that it is gone.
+    pub(crate) is_missed: bool,
 }
 
 impl Token {
     /// `asked`: the client and the place of its request.
-    pub(crate) fn new(job: &Job, expires: Time, asked: Option<(usize, usize)>) -> Token {
+    pub(crate) fn new(
+        job: &Job,
+        expires: Time,
+        asked: Option<(usize, usize)>,
+        is_old: bool,
+    ) -> Token {
         Token {
             uuid: job.token,
             job: job.id,
@@ -79,16 +77,11 @@ impl Token {
             is_accepted: false,
             cause: None,
             told: None,
-            events: Vec::new(),
-            given: 0,
-            known: 0,
+            joined: BTreeSet::new(),
+            queue: Queue::new(is_old),
             is_close_buffered: false,
-            was_close_buffered: false,
-            senders: Vec::new(),
-            closer: None,
-            unsure: Vec::new(),
-            is_close_unsure: false,
-            refused: Vec::new(),
+            is_overflown: false,
+            is_missed: false,
         }
     }
 
@@ -99,19 +92,23 @@ impl Token {
 
     /// Whether this is what its client is to be told. Whoever waits may be turned away at the very
     /// moment at which there is something else to tell.
-    fn is_told(&self, short: (u16, &str), moment: &Moment) -> bool {
-        let is_turned_away = short == (503, "OVERLOADED") && self.was == Life::Window;
-        let may_be = is_turned_away && moment.is_inbound_full && !self.is_accepted;
-        Some(short) == self.expected || may_be
+    fn is_told(&mut self, short: (u16, &str), moment: &Moment) -> bool {
+        if Some(short) == self.expected {
+            return true;
+        }
+        let is_waiting = self.was == Life::Window && !self.is_accepted;
+        let may_be =
+            self.is_overflown || moment.is_outbound_full || moment.is_inbound_full && is_waiting;
+        // The backend's word came too late for it.
+        if self.is_accepted {
+            self.cause = Some(Reason::Error);
+        }
+        short == (503, "OVERLOADED") && may_be
     }
 
     pub(crate) fn begin_step(&mut self) {
         self.was = self.life;
-        self.known = self.events.len();
-        self.was_close_buffered = self.is_close_buffered;
-        self.senders.clear();
-        self.closer = None;
-        self.refused.clear();
+        self.is_missed = false;
     }
 
     /// The client or the backend ended it; only the first reason counts.
@@ -122,153 +119,154 @@ impl Token {
     }
 
     /// The connect callback was answered 2xx.
-    pub(crate) fn accept(&mut self, event: Option<(&str, &str)>, close: bool) {
+    pub(crate) fn accept(&mut self, first: &First, limits: &Limits) {
         self.is_accepted = true;
         if self.life == Life::Over {
             return;
         }
-        if close {
-            self.events.clear();
+        if self.is_overflown {
+            return self.refuse(503, "OVERLOADED");
         }
-        if let Some((name, data)) = event {
-            self.events.insert(0, dispatched(name, data));
+        let joined = self.joined.iter().chain(&first.channels).copied();
+        let joined: BTreeSet<&str> = joined.collect();
+        if first.is_deaf || joined.len() > limits.max_channels {
+            return self.refuse(502, "BACKEND_ERROR");
         }
-        if close || self.is_close_buffered {
-            self.end(Reason::ServerClosed);
-            self.life = Life::Over;
-        } else {
-            self.life = Life::Open;
+        self.joined = joined;
+        self.expect(200, "");
+        self.queue.open(first.event.as_ref(), first.close);
+        self.life = Life::Open;
+        if first.close || self.is_close_buffered {
+            self.queue.close();
+            self.closed();
         }
     }
 
+    /// It does not open although the backend has said 2xx.
+    fn refuse(&mut self, status: u16, code: &'static str) {
+        self.expect(status, code);
+        self.end(Reason::Error);
+        self.life = Life::Over;
+    }
+
+    /// The end was put out on its stream.
+    fn closed(&mut self) {
+        self.end(Reason::ServerClosed);
+        self.life = Life::Over;
+    }
+
+    /// A fan-out is for it. In the window its place is settled at once; on the stream it is seen
+    /// when it comes.
+    pub(crate) fn address(&mut self, part: Part, limits: &Limits) {
+        match self.life {
+            Life::Window if self.is_overflown || self.is_close_buffered => {}
+            Life::Window => {
+                match &part.event {
+                    Some(event) if self.queue.is_window_full(event, limits.max_unsent) => {
+                        self.is_overflown = true;
+                    }
+                    Some(event) => self.queue.append(event),
+                    None => {}
+                }
+                self.is_close_buffered |= part.close;
+            }
+            Life::Open if self.peer.is_some() => self.queue.pending.push_back(part),
+            Life::Open | Life::Over => {}
+        }
+    }
+
+    /// Gives its stream what the oldest pending fan-out has for it, if there is one.
+    fn deliver(&mut self, limits: &Limits) -> Option<Given> {
+        let given = self.queue.deliver(limits.max_unsent)?;
+        if given == Given::Closed {
+            self.closed();
+        }
+        Some(given)
+    }
+
+    /// Something touches the stream: what is pending for it comes before.
+    pub(crate) fn catch_up(&mut self, limits: &Limits) -> Given {
+        while let Some(given) = self.deliver(limits) {
+            if given != Given::Goes {
+                self.queue.pending.clear();
+                return given;
+            }
+        }
+        Given::Goes
+    }
+
+    /// Whether this is what was put out on its stream, with as much of what is pending as it takes.
+    pub(crate) fn is_put_out(&mut self, items: &[(Item, usize)], limits: &Limits) -> bool {
+        while !self.queue.is(items) {
+            match self.deliver(limits) {
+                Some(given) => assert_ne!(given, Given::Dropped, "more than it may have: {self:?}"),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// The process is to end.
+    pub(crate) fn shut(&mut self, limits: &Limits) {
+        match self.life {
+            Life::Over => {}
+            Life::Window if self.is_overflown => self.end(Reason::Error),
+            Life::Window => self.end(Reason::ServerClosed),
+            Life::Open => match self.catch_up(limits) {
+                Given::Goes => self.close(),
+                Given::Closed => {}
+                Given::Dropped => self.end(Reason::Error),
+            },
+        }
+    }
+
+    /// Its stream ends cleanly.
+    pub(crate) fn close(&mut self) {
+        self.queue.close();
+        self.closed();
+    }
+
     /// The backend was told of its end.
-    pub(crate) fn tell(&mut self, reason: Reason) {
+    pub(crate) fn tell(&mut self, reason: Reason, limits: &Limits) {
         assert!(self.is_accepted, "a disconnect before the connect's answer");
         assert_eq!(self.told, None, "a second disconnect");
+        // The end of a stream of HTTP/1.0 cannot be seen on it.
+        if reason == Reason::ServerClosed && self.cause.is_none() {
+            self.catch_up(limits);
+        }
         self.told = Some(reason);
         self.life = Life::Over;
     }
 
-    /// A send that was answered 200 `ok`.
-    fn take(&mut self, event: &Option<(String, String)>, close: bool) {
-        if let Some((name, data)) = event {
-            self.events.push(dispatched(name, data));
-        }
-        if close {
-            self.cause.get_or_insert(Reason::ServerClosed);
-            self.life = Life::Over;
-        }
-    }
-
-    /// A send that was answered 200 `buffered`. Behind a close it comes to nothing; which of two
-    /// publishers came first within one step nobody knows.
-    fn buffer(&mut self, sender: usize, event: &Option<(String, String)>, close: bool) {
-        let is_behind = self.was_close_buffered || self.closer == Some(sender);
-        if let Some((name, data)) = event
-            && !is_behind
-        {
-            let event = dispatched(name, data);
-            if self.is_close_buffered || self.is_close_unsure {
-                self.unsure.push(event);
-            } else {
-                self.events.push(event);
-                self.senders.push(sender);
-            }
-        }
-        if close && !self.is_close_buffered {
-            self.doubt_all_but(Some(sender));
-            self.is_close_buffered = true;
-            self.closer = Some(sender);
-        }
-    }
-
-    /// This step's events in the window, but for one publisher's, may stand behind a close.
-    fn doubt_all_but(&mut self, sender: Option<usize>) {
-        let fresh = self.events.split_off(self.known);
-        for (event, of) in fresh.into_iter().zip(self.senders.split_off(0)) {
-            if Some(of) == sender {
-                self.events.push(event);
-                self.senders.push(of);
-            } else {
-                self.unsure.push(event);
-            }
-        }
-    }
-
-    /// A send whose publisher was gone before its answer.
-    pub(crate) fn take_perhaps(&mut self, event: &Option<(String, String)>, close: bool) {
-        if let Some((name, data)) = event {
-            self.unsure.push(dispatched(name, data));
-        }
-        if close && self.was == Life::Window {
-            self.doubt_all_but(None);
-        }
-        self.is_close_unsure |= close;
-    }
-
-    /// The client was given an event. Sends of several publishers within one step have no order
-    /// that the model knows.
-    pub(crate) fn give(&mut self, event: Dispatched) {
-        if let Some(at) = self.unsure.iter().position(|other| *other == event) {
-            let event = self.unsure.remove(at);
-            self.events.insert(self.given, event);
-        }
-        let rest = &self.events[self.given..];
-        let at = rest.iter().position(|taken| *taken == event);
-        let at = at.unwrap_or_else(|| panic!("{event:?} given, expected {rest:?}")) + self.given;
-        assert!(at == self.given || self.given >= self.known, "out of order");
-        let event = self.events.remove(at);
-        self.events.insert(self.given, event);
-        self.given += 1;
-    }
-
-    /// Whether the window could not take what it refused; publishers that were served in one step
-    /// have no order that the model knows.
-    fn check_refused(&self, moment: &Moment) {
-        let window = self.window();
-        for event in &self.refused {
-            let is_full = window > 0 && window + size(event) > moment.max_unsent;
-            assert!(is_full || moment.is_outbound_full, "not full: {self:?}");
-        }
-    }
-
-    /// At most how many bytes wait in its window.
-    pub(crate) fn window(&self) -> usize {
-        self.events.iter().chain(&self.unsure).map(size).sum()
+    /// At most how many bytes wait in its window, and how many events.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let pending = self.queue.pending.iter();
+        let events = pending.filter_map(|part| part.event.as_ref());
+        let bytes: usize = events.map(|event| event.len(false)).sum();
+        (self.queue.unsent() + bytes, self.queue.len())
     }
 
     /// What must be true between steps.
-    pub(crate) fn check(&self, moment: &Moment) {
-        self.check_refused(moment);
+    pub(crate) fn check(&self) {
         if let Some(reason) = self.told {
             let cause = self.cause.unwrap_or(Reason::Error);
-            let is_closed = self.is_close_unsure && reason == Reason::ServerClosed;
             let is_noise = self.peer.is_none();
-            assert!(
-                reason == cause || is_closed || is_noise,
-                "the reason of {self:?}"
-            );
+            assert!(reason == cause || is_noise, "the reason of {self:?}");
         }
         let is_ended = self.is_accepted && self.life == Life::Over;
         assert_eq!(is_ended, self.told.is_some(), "disconnect of {self:?}");
+        assert!(!self.is_missed || self.life == Life::Over, "here: {self:?}");
     }
 }
 
-fn dispatched(name: &str, data: &str) -> Dispatched {
-    Dispatched {
-        name: name.to_owned(),
-        data: event_stream::as_read(data),
-        ..Dispatched::default()
-    }
-}
-
-/// At most how many bytes an event takes.
-fn size(event: &Dispatched) -> usize {
-    let lines = event
-        .data
-        .split('\n')
-        .map(|line| "data: \n".len() + line.len());
-    "event: \n\n".len() + event.name.len() + lines.sum::<usize>() + CHUNK_OVERHEAD
+/// What a 2xx answer directs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct First {
+    pub(crate) event: Option<Event>,
+    pub(crate) close: bool,
+    pub(crate) channels: Vec<&'static str>,
+    /// Its channels are none.
+    pub(crate) is_deaf: bool,
 }
 
 /// What else is true when an answer is looked at.
@@ -282,13 +280,11 @@ pub(crate) struct Moment {
     pub(crate) is_kept_full: bool,
     /// There are, or were when the step began, as many streams as there may be.
     pub(crate) is_full: bool,
-    pub(crate) max_unsent: usize,
 }
 
 /// What was asked, by whom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
-    pub(crate) client: usize,
     pub(crate) scope: Scope,
     pub(crate) what: &'a What,
     /// The gateway had all of it.
@@ -301,14 +297,14 @@ impl Question<'_> {
     /// Whether its listener has nothing of the kind.
     fn is_barred(&self) -> bool {
         match self.what {
-            What::Send { .. } | What::BadCommand => self.scope == Scope::Public,
+            What::Send(_) | What::BadCommand => self.scope == Scope::Public,
             What::Stream { .. } | What::NotAllowed => self.scope == Scope::Internal,
             _ => false,
         }
     }
 }
 
-/// Checks an answer against what was asked and notes what a send came to.
+/// Checks an answer against what was asked; what a send came to is another matter.
 pub(crate) fn judge(
     answer: &Answer,
     question: &Question<'_>,
@@ -350,48 +346,10 @@ pub(crate) fn judge(
             Some(token) => tokens[token].is_told(short, moment),
             None => short == (503, "SHUTTING_DOWN") && moment.is_draining,
         },
-        What::Send {
-            token,
-            event,
-            close,
-        } => match token {
-            None => short == (404, "TOKEN_NOT_FOUND"),
-            Some(token) => judge_send(short, question.client, &mut tokens[*token], event, *close),
-        },
+        What::Send(_) => true,
     };
-    assert!(fits, "{answer:?} to {question:?}");
-}
-
-fn judge_send(
-    short: (u16, &str),
-    client: usize,
-    token: &mut Token,
-    event: &Option<(String, String)>,
-    close: bool,
-) -> bool {
-    let (was, life) = (token.was, token.life);
-    match short {
-        (200, "ok") => {
-            token.take(event, close);
-            was == Life::Open
-        }
-        (200, "buffered") => {
-            token.buffer(client, event, close);
-            was == Life::Window
-        }
-        (404, "TOKEN_NOT_FOUND") => life == Life::Over,
-        (500, "WRITE_FAILED") => {
-            // It was put out for its client, of whose socket nothing is known.
-            token.take_perhaps(event, false);
-            was == Life::Open && life == Life::Over && event.is_some()
-        }
-        (503, "BUFFER_FULL") => {
-            let event = event.as_ref().map(|(name, data)| dispatched(name, data));
-            token.refused.extend(event);
-            was == Life::Window && !token.refused.is_empty()
-        }
-        _ => false,
-    }
+    let token = stream.map(|at| &tokens[at]);
+    assert!(fits, "{answer:?} to {question:?} at {moment:?}: {token:?}");
 }
 
 /// The error's code, or the status word of an answer that is none.

@@ -6,6 +6,7 @@ use ssegateway::gateway::{ConnId, Scope};
 use ssegateway::time::Time;
 
 use super::super::oracles::event_stream::{self, Dispatched};
+use super::command::Command;
 
 /// What a request is for.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,12 +17,7 @@ pub(crate) enum What {
     NotAllowed,
     /// A send whose JSON is no command.
     BadCommand,
-    /// A send to a token, by its place in the world's list; `None` for one that nobody has.
-    Send {
-        token: Option<usize>,
-        event: Option<(String, String)>,
-        close: bool,
-    },
+    Send(Command),
     Stream {
         is_old: bool,
     },
@@ -94,12 +90,25 @@ pub(crate) struct Peer {
     pub(crate) untaken_before: usize,
     /// When the socket took some of it, or some came into the empty queue.
     pub(crate) progress: Time,
-    /// How much of it was looked at.
+    /// How much of it was looked at: all answers, and of a stream what the socket took as a whole.
     pub(crate) looked_at: usize,
+    /// The socket took less than it was offered.
+    pub(crate) is_blocked: bool,
     pub(crate) reading: Reading,
     /// A stream's head came.
     pub(crate) has_stream: bool,
     pub(crate) answered: usize,
+    /// How many answers there were when the step began.
+    pub(crate) answered_before: usize,
+    /// When it was served last, as far as that can be seen: the number of that call.
+    pub(crate) served: u64,
+    pub(crate) served_in: u64,
+    /// It had a whole request without an answer.
+    pub(crate) waited: bool,
+    /// Requests wait until it reads its answers.
+    pub(crate) is_paused: bool,
+    /// The event of its next unanswered send was seen on its way.
+    pub(crate) is_tried: bool,
     pub(crate) takes: Takes,
     pub(crate) has_fin: bool,
     pub(crate) is_aborted: bool,
@@ -128,9 +137,16 @@ impl Peer {
             untaken_before: 0,
             progress: now,
             looked_at: 0,
+            is_blocked: false,
             reading: Reading::Answers,
             has_stream: false,
             answered: 0,
+            answered_before: 0,
+            served: 0,
+            served_in: 0,
+            waited: false,
+            is_paused: false,
+            is_tried: false,
             takes: Takes::All,
             has_fin: false,
             is_aborted: false,
@@ -143,6 +159,7 @@ impl Peer {
 
     pub(crate) fn begin_step(&mut self) {
         self.untaken_before = self.untaken();
+        self.answered_before = self.answered;
     }
 
     /// Requests that the gateway has read to their ends.
@@ -151,13 +168,34 @@ impl Peer {
         self.asked.iter().take_while(whole).count()
     }
 
+    /// The oldest request that the gateway has read and not answered.
+    pub(crate) fn next(&self) -> Option<&Asked> {
+        let next = self.asked.get(self.answered);
+        next.filter(|asked| asked.end <= self.delivered)
+    }
+
+    /// All requests of the kind.
+    pub(crate) fn unserved(&self) -> impl Iterator<Item = &What> {
+        let rest = self.asked[self.answered.min(self.whole())..self.whole()].iter();
+        rest.map(|asked| &asked.what)
+    }
+
     /// Bytes that the gateway has read and not answered; of noise, all of them.
     pub(crate) fn unanswered(&self) -> usize {
-        let answered = match self.answered {
+        self.behind(self.answered)
+    }
+
+    /// The same, with what was answered in this step.
+    pub(crate) fn fresh(&self) -> usize {
+        self.behind(self.answered_before)
+    }
+
+    fn behind(&self, answered: usize) -> usize {
+        let end = match answered {
             0 => 0,
             n => self.asked[n - 1].end,
         };
-        self.delivered.saturating_sub(answered)
+        self.delivered.saturating_sub(end)
     }
 
     /// Bytes that were put out for the client and that its socket has not taken.
@@ -171,12 +209,16 @@ impl Peer {
         is_served && !self.is_noise && !self.is_fin_read && self.untaken() == 0
     }
 
-    /// Notes what waits for the client now.
+    /// Notes what waits for the client now. Answers never change; of a stream what has begun to be
+    /// taken does not.
     pub(crate) fn observe(&mut self, output: &[u8]) {
-        let known = &self.given[self.taken..];
-        assert!(output.starts_with(known), "output was changed");
         assert!(!self.has_fin || output.is_empty(), "bytes behind the FIN");
-        self.given.extend_from_slice(&output[known.len()..]);
+        if !self.has_stream {
+            let known = &self.given[self.taken..];
+            assert!(output.starts_with(known), "output was changed");
+        }
+        self.given.truncate(self.taken);
+        self.given.extend_from_slice(output);
     }
 
     /// The next answer, once it is whole; turns to the stream when its head comes.
@@ -224,37 +266,51 @@ impl Peer {
         })
     }
 
-    /// The stream's next item, once it is whole. One chunk holds one event or one heartbeat.
-    pub(crate) fn next_item(&mut self) -> Option<Item> {
-        let text = &self.given[self.looked_at..];
-        let (content, used) = match self.reading {
-            Reading::Chunks => {
-                let line = text.windows(2).position(|two| two == b"\r\n")?;
-                let digits = std::str::from_utf8(&text[..line]).expect("a chunk size");
-                let size = usize::from_str_radix(digits, 16).expect("a chunk size");
-                let end = line + 2 + size;
-                let content = text.get(line + 2..end)?;
-                assert_eq!(text.get(end..end + 2)?, b"\r\n", "the chunk's end");
-                (content, end + 2)
-            }
-            Reading::Plain => {
-                let end = text.windows(2).position(|two| two == b"\n\n")? + 2;
-                (&text[..end], end)
-            }
-            Reading::Answers | Reading::Over => return None,
-        };
-        let content = std::str::from_utf8(content).expect("UTF-8").to_owned();
-        self.looked_at += used;
-        if content.is_empty() {
-            self.reading = Reading::Over;
-            return Some(Item::End);
+    /// What was put out on the stream and not taken as a whole, each with its length in bytes.
+    pub(crate) fn items(&self) -> Vec<(Item, usize)> {
+        let mut items = Vec::new();
+        let mut text = &self.given[self.looked_at..];
+        while !text.is_empty() {
+            let (content, used) = match self.reading {
+                Reading::Chunks => chunk(text),
+                _ => plain(text),
+            };
+            items.push((item(content), used));
+            text = &text[used..];
         }
-        let mut events = event_stream::read(&content);
-        assert!(content.ends_with("\n\n"), "{content:?}");
-        match events.pop() {
-            Some(event) if events.is_empty() => Some(Item::Event(event)),
-            None if content == ": heartbeat\n\n" => Some(Item::Beat),
-            _ => panic!("not one event: {content:?}"),
-        }
+        items
+    }
+}
+
+/// The content of the first chunk, and the bytes of all of it. One chunk holds one event or one
+/// heartbeat.
+fn chunk(text: &[u8]) -> (&[u8], usize) {
+    let line = text.windows(2).position(|two| two == b"\r\n");
+    let line = line.expect("a chunk's first line");
+    let digits = std::str::from_utf8(&text[..line]).expect("a chunk size");
+    let size = usize::from_str_radix(digits, 16).expect("a chunk size");
+    let end = line + 2 + size;
+    let content = text.get(line + 2..end).expect("a whole chunk");
+    assert_eq!(text.get(end..end + 2), Some(&b"\r\n"[..]), "its end");
+    (content, end + 2)
+}
+
+fn plain(text: &[u8]) -> (&[u8], usize) {
+    let end = text.windows(2).position(|two| two == b"\n\n");
+    let end = end.expect("a whole event") + 2;
+    (&text[..end], end)
+}
+
+fn item(content: &[u8]) -> Item {
+    let content = std::str::from_utf8(content).expect("UTF-8");
+    if content.is_empty() {
+        return Item::End;
+    }
+    assert!(content.ends_with("\n\n"), "{content:?}");
+    let mut events = event_stream::read(content);
+    match events.pop() {
+        Some(event) if events.is_empty() => Item::Event(event),
+        None if content == ": heartbeat\n\n" => Item::Beat,
+        _ => panic!("not one event: {content:?}"),
     }
 }

@@ -5,7 +5,10 @@ mod backend;
 mod budgets;
 mod clients;
 mod look;
+mod observe;
 mod places;
+mod publish;
+mod sends;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,7 +24,7 @@ use uuid::Uuid;
 
 use super::choices::Choices;
 use super::model::{Life, Token};
-use super::peer::{Peer, Takes, What};
+use super::peer::{Answer, Peer, Takes, What};
 
 /// Makes consecutive numbers differ in every byte, and no two of them alike.
 const ODD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
@@ -43,6 +46,20 @@ pub(crate) struct World<C> {
     limits: Limits,
     /// The step is a callback's result.
     is_answering: bool,
+    /// How often fan-outs go on: one action in so many.
+    slices: u32,
+    /// Steps and calls so far.
+    steps: u64,
+    calls: u64,
+    /// Fan-outs so far, how many of them have come to everybody for certain, and the bytes of those
+    /// that may be pending.
+    fan_outs: u64,
+    done: u64,
+    fanned_bytes: usize,
+    /// This step's answers: whose, to which request, what.
+    answers: Vec<(usize, usize, Answer)>,
+    /// What was done for a publisher cannot be known, and so nothing that follows.
+    is_cut: bool,
     /// When a full house was looked through last.
     looked_at: Option<Time>,
     happened: Happened,
@@ -66,8 +83,9 @@ impl<C: Choices> World<C> {
             max_inbound: *choices.pick(&[3_000, 20_000, default.max_inbound, default.max_inbound]),
             max_kept_headers: *choices.pick(&[350, 1_000, default.max_kept_headers]),
             max_unread_answer: *choices.pick(&[1, 300, 2_000, default.max_unread_answer]),
-            max_discarded: *choices.pick(&[60, default.max_discarded]),
+            max_discarded: *choices.pick(&[60, default.max_discarded, default.max_discarded]),
             max_streams: max_streams.min(most_streams),
+            max_channels: *choices.pick(&[2, default.max_channels]),
             max_connections,
             internal_places,
             ..default
@@ -86,6 +104,7 @@ impl<C: Choices> World<C> {
                 issued += 1;
                 bytes.copy_from_slice(&issued.wrapping_mul(ODD).to_le_bytes()[..bytes.len()]);
             }),
+            slices: *choices.pick(&[1, 4, 30]),
             choices,
             now: Time(0),
             peers: Vec::new(),
@@ -95,6 +114,13 @@ impl<C: Choices> World<C> {
             is_draining: false,
             limits,
             is_answering: false,
+            steps: 0,
+            calls: 0,
+            fan_outs: 0,
+            done: 0,
+            fanned_bytes: 0,
+            answers: Vec::new(),
+            is_cut: false,
             looked_at: None,
             happened: Happened::new(),
             digest: DefaultHasher::new(),
@@ -106,12 +132,29 @@ impl<C: Choices> World<C> {
     /// Gives what happened on the way, and a digest of all that the gateway wrote and asked for.
     pub(crate) fn run(mut self, actions: usize) -> (Happened, u64) {
         for _ in 0..actions {
-            if self.choices.is_spent() {
+            if self.choices.is_spent() || self.is_cut {
                 break;
             }
             self.act();
+            if self.gw.is_fanning_out() && self.choices.below(self.slices) == 0 {
+                self.slice();
+            }
         }
-        self.end();
+        if self.is_cut {
+            self.note("cut");
+        } else {
+            self.end();
+        }
+        for at in 0..self.tokens.len() {
+            let token = &self.tokens[at];
+            let (taken_out, is_overflown) = (token.queue.taken_out > 0, token.is_overflown);
+            if taken_out {
+                self.note("kept the latest");
+            }
+            if is_overflown {
+                self.note("window overflown");
+            }
+        }
         (self.happened, self.digest.finish())
     }
 
@@ -122,22 +165,22 @@ impl<C: Choices> World<C> {
     fn act(&mut self) {
         match self.choices.below(64) {
             0..=5 => self.accept(),
-            6..=21 => self.ask(),
-            22..=33 => self.deliver_some(),
-            34..=43 => self.answer_callback(),
-            44..=49 => self.change_takes(),
-            50..=56 => self.pass(),
+            6..=24 => self.ask(),
+            25..=35 => self.deliver_some(),
+            36..=46 => self.answer_callback(),
+            47..=52 => self.change_takes(),
+            53..=56 => self.pass(),
             57 => self.fin(),
             58 => self.break_one(),
             59..=60 => self.stale_result(),
             61..=62 => self.noise(),
-            _ if self.choices.one_in(8) => {
+            _ if self.choices.one_in(30) => {
                 self.is_draining = true;
                 self.note("shutdown");
-                self.tokens
-                    .iter_mut()
-                    .for_each(|t| t.end(Reason::ServerClosed));
-                self.step(|gw, now| gw.shutdown(now));
+                for token in &mut self.tokens {
+                    token.shut(&self.limits);
+                }
+                self.step(None, |gw, now| gw.shutdown(now));
             }
             _ => self.gw.reap(),
         }
@@ -145,11 +188,21 @@ impl<C: Choices> World<C> {
 
     // ---- one step ----
 
-    fn step(&mut self, verb: impl FnOnce(&mut Gateway<()>, Time)) {
+    /// `by`: the client that the verb is about.
+    fn step(&mut self, by: Option<usize>, verb: impl FnOnce(&mut Gateway<()>, Time)) {
+        self.steps += 1;
         self.tokens.iter_mut().for_each(Token::begin_step);
         self.peers.iter_mut().for_each(Peer::begin_step);
+        if !self.gw.is_fanning_out() {
+            self.fanned_bytes = 0;
+        }
         verb(&mut self.gw, self.now);
+        self.observe(by);
         while let Some(effect) = self.gw.effect() {
+            self.observe(None);
+            if self.is_cut {
+                return;
+            }
             match effect {
                 Effect::Flush(id) => self.flush(id),
                 Effect::Read(id) => {
@@ -176,6 +229,10 @@ impl<C: Choices> World<C> {
                 Effect::Withdraw(job) => self.withdraw(job),
             }
         }
+        self.observe(None);
+        if self.is_cut {
+            return;
+        }
         self.gw.check_invariants();
         self.look();
         if !self.choices.one_in(4) {
@@ -197,10 +254,10 @@ impl<C: Choices> World<C> {
         let offered = output.len();
         (at, &all).hash(&mut self.digest);
         let peer = &mut self.peers[at];
-        if peer.untaken() == 0 {
+        // What is blocked was put out before.
+        if peer.untaken_before == 0 && !peer.is_blocked {
             peer.progress = self.now;
         }
-        peer.observe(&all);
         let n = match &mut peer.takes {
             Takes::All => offered,
             Takes::Bytes(room) => {
@@ -211,15 +268,21 @@ impl<C: Choices> World<C> {
             Takes::Fails => {
                 peer.is_broken = true;
                 self.leave(at, Reason::Error);
-                return self.gw.broken(id, Broken::WriteFailed, self.now);
+                self.gw.broken(id, Broken::WriteFailed, self.now);
+                return self.observe(Some(at));
             }
         };
-        peer.taken += n;
+        peer.is_blocked = n < offered;
         if n > 0 {
             peer.last_active = self.now;
             peer.progress = self.now;
         }
+        self.take(at, n);
+        if n < offered {
+            self.judge(at);
+        }
         self.gw.flushed(id, n, self.now);
+        self.observe(Some(at));
     }
 
     fn call(&mut self, job: Job) {
@@ -227,7 +290,12 @@ impl<C: Choices> World<C> {
             Action::Connect { expires } => {
                 assert_eq!(expires, self.now + Duration::from_secs(5));
                 let asked = self.client_of(&job.request.json());
-                self.tokens.push(Token::new(&job, expires, asked));
+                let is_old = asked.is_some_and(|(at, number)| {
+                    let what = &self.peers[at].asked[number].what;
+                    matches!(what, What::Stream { is_old: true })
+                });
+                let token = Token::new(&job, expires, asked, is_old);
+                self.tokens.push(token);
                 if let Some((at, _)) = asked {
                     self.peers[at].token = Some(self.tokens.len() - 1);
                 }
@@ -238,7 +306,10 @@ impl<C: Choices> World<C> {
                 if reason == Reason::Error && self.tokens[at].cause.is_none() {
                     self.check_uncaused(at);
                 }
-                self.tokens[at].tell(reason);
+                if self.tokens[at].queue.would_drop(self.limits.max_unsent) {
+                    self.note("dropped by a fan-out");
+                }
+                self.tokens[at].tell(reason, &self.limits);
             }
         }
         if self.is_ending || self.choices.one_in(20) {
@@ -248,6 +319,7 @@ impl<C: Choices> World<C> {
                 token.expect(503, "OVERLOADED");
             }
             self.gw.result(result(&job, Outcome::QueueFull), self.now);
+            self.observe(None);
         } else {
             self.jobs.push(job);
         }
@@ -279,8 +351,9 @@ impl<C: Choices> World<C> {
         } else if is_draining && token.cause == Some(Reason::ServerClosed) {
             token.expect(503, "SHUTTING_DOWN");
         } else if token.cause.is_none() && token.peer.is_some_and(|at| !self.peers[at].is_aborted) {
-            token.expect(503, "OVERLOADED");
-            assert!(self.is_inbound_full(), "turned away while there is room");
+            let is_reason = token.is_overflown || self.is_inbound_full() || self.is_outbound_full();
+            assert!(is_reason, "turned away while there is room");
+            self.tokens[at].expect(503, "OVERLOADED");
         } else if token.cause.is_none() {
             self.check_uncaused(at);
         }
@@ -296,8 +369,12 @@ impl<C: Choices> World<C> {
         }
     }
 
-    /// All callbacks end, nobody reads, and time passes: nothing may be left.
+    /// All callbacks end, nobody reads, and time passes: nothing may be left. Some runs let everything
+    /// come to its clients before.
     fn end(&mut self) {
+        if self.choices.one_in(2) {
+            self.deliver_all();
+        }
         self.is_ending = true;
         for at in 0..self.peers.len() {
             self.peers[at].takes = Takes::Bytes(0);
@@ -306,13 +383,19 @@ impl<C: Choices> World<C> {
             self.finish(job, answered(200));
         }
         for _ in 0..6 {
+            while self.gw.is_fanning_out() {
+                self.step(None, |gw, now| gw.fan_out(now));
+            }
             self.now = self.now + Duration::from_secs(100_000);
-            self.step(|gw, now| {
+            self.step(None, |gw, now| {
                 gw.tick(now);
             });
             while let Some(job) = self.jobs.pop() {
                 self.finish(job, answered(200));
             }
+        }
+        if self.is_cut {
+            return;
         }
         self.gw.reap();
         assert_eq!(self.gw.counts(), Counts::default());

@@ -4,7 +4,8 @@ use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::wire::{Directives, Event};
 
 use super::super::choices::Choices;
-use super::super::model::{Life, Token};
+use super::super::command::unique;
+use super::super::model::{First, Life, Token};
 use super::{World, answered, result};
 
 impl<C: Choices> World<C> {
@@ -12,58 +13,72 @@ impl<C: Choices> World<C> {
         if self.jobs.is_empty() {
             return;
         }
-        let at = self.choices.below(self.jobs.len() as u32) as usize;
+        let mut at = self.choices.below(self.jobs.len() as u32) as usize;
+        if let Action::Disconnect { .. } = self.jobs[at].action {
+            at = self.choices.below(self.jobs.len() as u32) as usize;
+        }
         let job = self.jobs.remove(at);
-        let outcome = match self.choices.below(10) {
+        let mut first = First::default();
+        let outcome = match self.choices.below(14) {
             0 => Outcome::Failed("reset".into()),
             1 => Outcome::TimedOut,
             2 => answered(*self.choices.pick(&[204, 302, 304, 401, 403, 500, 999])),
-            3..=5 => {
-                let event = self.choices.one_in(2).then(|| self.event());
-                let event = event.map(|(name, data)| Event {
-                    name: name.into(),
-                    data: data.into(),
-                    ..Event::default()
-                });
+            3..=9 => {
+                first = self.first();
                 Outcome::Answered {
                     status: 200,
-                    directives: Directives {
-                        event,
-                        close: self.choices.one_in(4),
-                        ..Directives::default()
-                    },
+                    directives: directives(&first),
                 }
             }
-            6 => Outcome::Unfinished {
+            10 => Outcome::Unfinished {
                 status: *self.choices.pick(&[200, 204, 401]),
                 error: self.choices.one_in(2).then(|| "reset".into()),
             },
             _ => answered(200),
         };
-        self.finish(job, outcome);
+        self.finish_with(job, outcome, &first);
+    }
+
+    fn first(&mut self) -> First {
+        First {
+            event: self.choices.one_in(2).then(|| self.event()),
+            close: self.choices.one_in(4),
+            channels: unique(&self.channels()),
+            is_deaf: self.choices.one_in(12),
+        }
     }
 
     pub(super) fn finish(&mut self, job: Job, outcome: Outcome) {
+        self.finish_with(job, outcome, &First::default());
+    }
+
+    /// `first`: what a 2xx directs.
+    fn finish_with(&mut self, job: Job, outcome: Outcome, first: &First) {
         if let Action::Connect { .. } = job.action {
             match (self.token_of(job.id).life, &outcome) {
                 (Life::Over, _) if is_success(&outcome) => self.note("orphan"),
                 (_, Outcome::Unfinished { status: 200, .. }) => self.note("unfinished 200"),
                 _ => {}
             }
-            let token = self.token_of(job.id);
+            let at = self.place_of(job.id);
+            let token = &mut self.tokens[at];
             token.is_owed = false;
-            let (status, code) = told(&outcome);
-            token.expect(status, code);
-            match &outcome {
-                Outcome::Answered {
-                    status: 200..=299,
-                    directives,
-                } => {
-                    let event = directives.event.as_ref();
-                    let event = event.map(|event| (&*event.name, &*event.data));
-                    token.accept(event, directives.close);
+            let is_waiting = token.life == Life::Window;
+            if is_waiting && token.is_overflown {
+                token.expect(503, "OVERLOADED");
+            }
+            match told(&outcome) {
+                (200, _) => {
+                    token.accept(first, &self.limits);
+                    let is_refused = is_waiting && token.cause == Some(Reason::Error);
+                    self.note(if is_refused {
+                        "accepted and refused"
+                    } else {
+                        "accepted"
+                    });
                 }
-                _ => {
+                (status, code) => {
+                    token.expect(status, code);
                     if is_success(&outcome) {
                         token.is_accepted = true;
                         token.end(Reason::Error);
@@ -76,7 +91,7 @@ impl<C: Choices> World<C> {
         let outcome = result(&job, outcome);
         drop(job);
         self.is_answering = true;
-        self.step(|gw, now| gw.result(outcome, now));
+        self.step(None, |gw, now| gw.result(outcome, now));
         self.is_answering = false;
     }
 
@@ -101,14 +116,44 @@ impl<C: Choices> World<C> {
         self.gw.result(stale, self.now);
         assert!(self.gw.effect().is_none(), "a stale result had an effect");
         assert_eq!(self.gw.counts(), counts);
-        self.step(|_, _| {});
+        self.step(None, |_, _| {});
         let after: Vec<usize> = self.peers.iter().map(|peer| peer.given.len()).collect();
         assert_eq!(before, after);
     }
 
     pub(super) fn token_of(&mut self, job: JobId) -> &mut Token {
-        let found = self.tokens.iter_mut().find(|token| token.job == job);
+        let at = self.place_of(job);
+        &mut self.tokens[at]
+    }
+
+    fn place_of(&self, job: JobId) -> usize {
+        let found = self.tokens.iter().position(|token| token.job == job);
         found.expect("a callback's token")
+    }
+}
+
+fn directives(first: &First) -> Directives {
+    let event = first.event.as_ref().map(|event| Event {
+        name: event.name.into(),
+        data: event.data.clone().into(),
+        id: event.id.map(Into::into),
+        retry: event.retry,
+        key: event.key.map(Into::into),
+    });
+    let channels = match first.is_deaf {
+        true => Vec::new(),
+        false => first
+            .channels
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
+    };
+    Directives {
+        event,
+        close: first.close,
+        channels,
+        deaf: first.is_deaf.then_some("no channels"),
+        ..Directives::default()
     }
 }
 

@@ -23,6 +23,9 @@ const NOISE: usize = 400;
 /// For unsent bytes without progress, and how long a peer may be silent.
 const STALL: Duration = Duration::from_secs(30);
 
+/// At most what an event takes beside its bytes, as one of those that wait.
+const BESIDE: usize = 160;
+
 /// At most the memory of a queue with so many bytes in it.
 fn queue(bytes: usize) -> usize {
     match bytes {
@@ -33,7 +36,7 @@ fn queue(bytes: usize) -> usize {
 
 /// Answers, at most, that a client may be given within a step.
 fn answers(peer: &Peer) -> usize {
-    let due = peer.whole().saturating_sub(peer.answered);
+    let due = peer.whole().saturating_sub(peer.answered_before);
     match peer.is_noise {
         true => 10 * peer.delivered,
         false => ANSWER * due,
@@ -52,12 +55,13 @@ impl<C: Choices> World<C> {
     /// What is held from publishers and strangers.
     pub(super) fn is_inbound_full(&self) -> bool {
         let of = |peer: &Peer| {
-            if peer.has_stream {
+            let is_settled = peer.answered == peer.answered_before;
+            if peer.has_stream && is_settled {
                 return 0;
             }
             let kept = match peer.reading {
-                Reading::Over => 0,
-                _ => peer.unanswered(),
+                Reading::Over if is_settled => 0,
+                _ => peer.fresh(),
             };
             2 * queue(kept) + kept + queue(untaken(peer) + answers(peer))
         };
@@ -65,22 +69,26 @@ impl<C: Choices> World<C> {
     }
 
     /// At most how many bytes of events the step has brought: an event takes less than the request
-    /// that it came in.
+    /// that it came in, or was pending before.
     fn fresh(&self) -> usize {
         let sends = |peer: &&Peer| !peer.is_noise && peer.scope != Scope::Public;
-        let sent = self.here().filter(sends).map(Peer::unanswered);
+        let sent = self.here().filter(sends).map(Peer::fresh);
         let of_answer = if self.is_answering { EVENT } else { 0 };
-        of_answer + sent.sum::<usize>()
+        of_answer + sent.sum::<usize>() + self.fanned_bytes
     }
 
     /// What is held towards clients.
     pub(super) fn is_outbound_full(&self) -> bool {
         let is_stream = |peer: &&Peer| peer.is_noise || peer.token.is_some();
-        let unsent = self.here().filter(is_stream).map(untaken).map(queue);
-        let waits = |token: &&Token| token.life == Life::Window || token.was == Life::Window;
-        let windows = self.tokens.iter().filter(waits);
-        // Several publishers may have brought what is buffered, in an order that is not known.
-        let buffered = windows.map(|token| queue(token.window().max(1)));
+        let is_fanned = usize::from(self.fanned_bytes > 0);
+        let unsent = self.here().filter(is_stream);
+        let unsent = unsent.map(|peer| queue(untaken(peer).max(is_fanned)));
+        // Of what ended with the step nothing waits any more, but it did.
+        let waits = |token: &&Token| token.life != Life::Over || token.was != Life::Over;
+        let buffered = self.tokens.iter().filter(waits).map(|token| {
+            let (bytes, events) = token.waiting();
+            queue(bytes.max(1)) + BESIDE * (events + 8)
+        });
         let fresh = queue(self.fresh().max(1));
         unsent.chain(buffered).sum::<usize>() + fresh > self.limits.max_held
     }
@@ -111,12 +119,15 @@ impl<C: Choices> World<C> {
         let kept = peer.delivered - peer.asked[token.asked].end;
         let is_late = is_behind
             && (self.is_stalled(peer)
-                || unsent + self.fresh() > self.limits.max_unsent
+                || token.queue.would_drop(self.limits.max_unsent)
                 || self.is_outbound_full());
         // What strangers leave with the gateway costs no open stream anything.
         let is_stranger = token.was == Life::Window && (is_behind || kept > 0);
         let is_turned_away = is_stranger && self.is_inbound_full();
-        let is_dropped = is_late || kept > self.limits.max_discarded || is_turned_away;
+        // Its window could not take what a fan-out brought.
+        let is_refused = !peer.has_stream && token.is_accepted && self.is_outbound_full();
+        let is_dropped =
+            is_late || is_refused || kept > self.limits.max_discarded || is_turned_away;
         assert!(is_dropped, "no limit was passed: {token:?}");
     }
 

@@ -6,7 +6,6 @@ use ssegateway::callback::Reason;
 use ssegateway::gateway::{Broken, Scope};
 
 use super::super::choices::Choices;
-use super::super::model::Life;
 use super::super::peer::{Asked, Peer, Takes, What};
 use super::World;
 
@@ -27,7 +26,7 @@ impl<C: Choices> World<C> {
         let is_noise = self.choices.one_in(12);
         let peer = Peer::new(id, scope, is_noise, self.now);
         self.peers.push(peer);
-        self.step(|_, _| {});
+        self.step(None, |_, _| {});
     }
 
     /// A client that can still speak.
@@ -44,15 +43,24 @@ impl<C: Choices> World<C> {
         let Some(at) = self.speaker().filter(|&at| !self.peers[at].is_noise) else {
             return;
         };
-        for _ in 0..*self.choices.pick(&[1, 1, 1, 2, 5]) {
+        let is_behind = |asked: &Asked| matches!(asked.what, What::Stream { .. });
+        if self.peers[at].asked.last().is_some_and(is_behind) && !self.choices.one_in(4) {
+            return;
+        }
+        for _ in 0..*self.choices.pick(&[1, 1, 1, 2, 5, 12]) {
             let scope = self.peers[at].scope;
             let what = self.what(scope);
             let bytes = self.request(at, &what);
             let peer = &mut self.peers[at];
             peer.unread.extend(bytes);
             let end = peer.delivered + peer.unread.len();
+            // Little is sent behind it: that is discarded, and then the client is dropped.
+            let is_last = matches!(what, What::Stream { .. });
             peer.asked.push(Asked { what, end });
             peer.is_readable = true;
+            if is_last && !self.choices.one_in(8) {
+                break;
+            }
         }
         if !self.choices.one_in(3) {
             self.deliver(at, usize::MAX);
@@ -62,10 +70,12 @@ impl<C: Choices> World<C> {
     /// Mostly what the client's listener takes.
     fn what(&mut self, scope: Scope) -> What {
         match (self.any(), scope) {
-            (What::Send { .. }, Scope::Public) if !self.choices.one_in(8) => What::Stream {
+            (What::Send(_), Scope::Public) if !self.choices.one_in(8) => What::Stream {
                 is_old: self.choices.one_in(4),
             },
-            (What::Stream { .. }, Scope::Internal) if !self.choices.one_in(8) => self.send(),
+            (What::Stream { .. }, Scope::Internal) if !self.choices.one_in(8) => {
+                What::Send(self.command())
+            }
             (what, _) => what,
         }
     }
@@ -81,36 +91,8 @@ impl<C: Choices> World<C> {
                 is_old: self.choices.one_in(4),
             },
             11 if self.choices.one_in(4) => What::Malformed,
-            _ => self.send(),
+            _ => What::Send(self.command()),
         }
-    }
-
-    fn send(&mut self) -> What {
-        let token = (!self.tokens.is_empty() && !self.choices.one_in(12)).then(|| {
-            let recent = self.tokens.len().min(6);
-            self.tokens.len() - 1 - self.choices.below(recent as u32) as usize
-        });
-        let event = (!self.choices.one_in(8)).then(|| self.event());
-        let is_waiting = |token: usize| self.tokens[token].life == Life::Window;
-        let often = if token.is_some_and(is_waiting) { 3 } else { 8 };
-        let close = self.choices.one_in(often);
-        What::Send {
-            token,
-            event,
-            close,
-        }
-    }
-
-    /// An event unlike every other.
-    pub(super) fn event(&mut self) -> (String, String) {
-        self.serial += 1;
-        let name = *self.choices.pick(&["", "tick", "é x"]);
-        let pad = *self
-            .choices
-            .pick(&["", "\n", "\r\r\n", "\nevent: no\ndata: x", " ü\u{2028}"]);
-        let room = *self.choices.pick(&[0, 0, 0, 150, 1_500]);
-        let data = format!("{}{pad}{}", self.serial, "z".repeat(room));
-        (name.to_owned(), data)
     }
 
     fn request(&mut self, at: usize, what: &What) -> Vec<u8> {
@@ -127,21 +109,9 @@ impl<C: Choices> World<C> {
                 format!("GET /s/{at}/{number} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").into()
             }
             What::Malformed => "GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n".into(),
-            What::Send {
-                token,
-                event,
-                close,
-            } => {
-                let nobody = uuid::Uuid::nil();
-                let token = token.map_or(nobody, |token| self.tokens[token].uuid);
-                let event = event
-                    .as_ref()
-                    .map(|(name, data)| serde_json::json!({ "name": name, "data": data }));
-                let mut body = serde_json::json!({ "token": token.to_string(), "close": close });
-                if let Some(event) = event {
-                    body["event"] = event;
-                }
-                self.post(&body.to_string())
+            What::Send(command) => {
+                let body = command.json(|token| self.name(token));
+                self.post(&body)
             }
         }
     }
@@ -213,11 +183,11 @@ impl<C: Choices> World<C> {
             if bytes.iter().any(|byte| !b"\r\n".contains(byte)) {
                 peer.last_active = self.now;
             }
-            self.step(|gw, now| gw.bytes(id, &bytes, now));
+            self.step(Some(at), |gw, now| gw.bytes(id, &bytes, now));
         } else if peer.is_fin_sent && !peer.is_fin_read {
             peer.is_fin_read = true;
             self.leave(at, Reason::ClientClosed);
-            self.step(|gw, now| gw.eof(id, now));
+            self.step(Some(at), |gw, now| gw.eof(id, now));
         } else {
             peer.is_readable = false;
         }
@@ -252,7 +222,7 @@ impl<C: Choices> World<C> {
         self.peers[at].is_broken = true;
         self.leave(at, reason);
         let id = self.peers[at].id;
-        self.step(|gw, now| gw.broken(id, how, now));
+        self.step(Some(at), |gw, now| gw.broken(id, how, now));
     }
 
     pub(super) fn change_takes(&mut self) {
@@ -268,16 +238,17 @@ impl<C: Choices> World<C> {
         self.peers[at].takes = takes;
         let id = self.peers[at].id;
         if takes != Takes::Bytes(0) {
-            self.step(|gw, now| gw.writable(id, now));
+            self.peers[at].is_blocked = false;
+            self.step(Some(at), |gw, now| gw.writable(id, now));
         }
     }
 
     pub(super) fn pass(&mut self) {
         let time = *self
             .choices
-            .pick(&[1, 60, 900, 2_000, 5_000, 5_000, 15_000, 31_000, 90_000]);
+            .pick(&[1, 1, 60, 60, 900, 900, 2_000, 5_000, 15_000, 31_000, 90_000]);
         self.now = self.now + Duration::from_millis(time);
-        self.step(|gw, now| {
+        self.step(None, |gw, now| {
             gw.tick(now);
         });
     }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use ssegateway::callback::{Action, Job, Reason};
+use ssegateway::callback::{Action, Job};
 use ssegateway::gateway::Scope;
 
 use super::super::choices::Choices;
+use super::super::command::{Command, Target};
 use super::super::model::{self, Life, Moment, Question, Token};
-use super::super::peer::{Answer, Item, Reading, Takes, What};
+use super::super::peer::{Answer, Reading, Takes, What};
 use super::World;
+use super::sends::MOST_PENDING;
 
 impl<C: Choices> World<C> {
     fn moment(&self) -> Moment {
@@ -20,52 +22,41 @@ impl<C: Choices> World<C> {
             is_inbound_full: self.is_inbound_full(),
             is_kept_full: self.is_kept_full(),
             is_full: streams >= self.limits.max_streams,
-            max_unsent: self.limits.max_unsent,
         }
     }
 
     pub(super) fn look(&mut self) {
         let moment = self.moment();
-        for at in 0..self.peers.len() {
-            let peer = &mut self.peers[at];
-            if peer.is_gone {
-                continue;
-            }
-            if let Some((_, output)) = self.gw.output(peer.id) {
-                peer.observe(&output.pieces().collect::<Vec<_>>().concat());
-            }
-            if peer.is_noise {
-                continue;
-            }
-            while let Some(answer) = self.peers[at].next_answer() {
-                self.look_at_answer(at, &answer, &moment);
-            }
+        for (at, number, answer) in std::mem::take(&mut self.answers) {
+            self.look_at_answer(at, number - 1, &answer, &moment);
         }
-        self.look_at_unanswered();
         for at in 0..self.peers.len() {
             if !self.peers[at].is_gone {
                 self.look_at_stream(at);
                 self.look_at_end(at);
             }
         }
-        self.tokens.iter().for_each(|token| token.check(&moment));
+        self.tokens.iter().for_each(Token::check);
         self.look_at_counts();
     }
 
-    fn look_at_answer(&mut self, at: usize, answer: &Answer, moment: &Moment) {
+    fn look_at_answer(&mut self, at: usize, number: usize, answer: &Answer, moment: &Moment) {
         let peer = &self.peers[at];
-        let number = peer.answered - 1;
         let is_its = |token: &Token| token.peer == Some(at) && token.asked == number;
         let question = Question {
-            client: at,
             scope: peer.scope,
             what: &peer.asked[number].what,
-            is_whole: peer.whole() >= peer.answered,
+            is_whole: peer.asked[number].end <= peer.delivered,
             stream: self.tokens.iter().position(is_its),
         };
         let is_behind = |token: &usize| self.tokens[*token].is_close_buffered;
-        let is_behind =
-            matches!(question.what, What::Send { token: Some(at), .. } if is_behind(at));
+        let is_behind = match question.what {
+            What::Send(Command {
+                target: Target::Token { token, .. },
+                ..
+            }) => token.as_ref().is_some_and(is_behind),
+            _ => false,
+        };
         let is_for_fields = !moment.is_inbound_full && !moment.is_full;
         let is_stream = matches!(question.what, What::Stream { .. });
         let has_token = question.stream.is_some();
@@ -80,58 +71,25 @@ impl<C: Choices> World<C> {
         });
     }
 
-    /// Sends of clients that have gone: nobody knows whether they were carried out.
-    fn look_at_unanswered(&mut self) {
-        for peer in self.peers.iter().filter(|peer| !peer.is_gone) {
-            if self.gw.at(peer.id.index()) == Some(peer.id) || peer.scope == Scope::Public {
-                continue;
-            }
-            for asked in &peer.asked[peer.answered.min(peer.whole())..peer.whole()] {
-                if let What::Send {
-                    token: Some(token),
-                    event,
-                    close,
-                } = &asked.what
-                {
-                    self.tokens[*token].take_perhaps(event, *close);
-                }
-            }
-        }
-    }
-
     fn look_at_stream(&mut self, at: usize) {
-        let peer = &mut self.peers[at];
+        let peer = &self.peers[at];
         let Some(token) = peer.token.filter(|_| !peer.is_noise) else {
             return;
         };
-        let token = &mut self.tokens[token];
-        while let Some(item) = peer.next_item() {
-            assert!(token.is_accepted, "a stream that nobody accepted");
-            match item {
-                Item::Event(event) => token.give(event),
-                Item::Beat => {}
-                Item::End => assert_eq!(token.told, Some(Reason::ServerClosed)),
-            }
-        }
+        let token = &self.tokens[token];
         let is_here = self.gw.at(peer.id.index()) == Some(peer.id);
         let is_open = token.life == Life::Open;
-        let is_closing = token.is_accepted && token.cause == Some(Reason::ServerClosed);
         assert!(
             peer.has_stream || !is_here || !is_open,
             "open without a head"
         );
-        if is_here && peer.has_stream && (is_open || is_closing) {
-            assert_eq!(token.given, token.events.len(), "events are missing");
-            if is_closing && peer.reading != Reading::Plain {
-                assert_eq!(peer.reading, Reading::Over, "no last chunk");
-            }
-        }
-        if peer.reading == Reading::Over {
-            assert_eq!(peer.looked_at, peer.given.len(), "bytes behind the end");
+        if is_here && is_open && !self.gw.is_fanning_out() {
+            assert!(token.queue.pending.is_empty(), "not given: {token:?}");
         }
     }
 
     fn look_at_end(&mut self, at: usize) {
+        let most_pending = self.most_pending();
         let peer = &mut self.peers[at];
         peer.is_gone = self.gw.at(peer.id.index()) != Some(peer.id);
         if peer.is_gone {
@@ -149,8 +107,14 @@ impl<C: Choices> World<C> {
         let waits = peer
             .token
             .is_some_and(|t| self.tokens[t].life == Life::Window);
-        let is_served = peer.reading == Reading::Answers && self.gw.wants_input(peer.id);
-        if is_served && !waits && !peer.is_noise {
+        let is_served = peer.reading == Reading::Answers && !peer.is_paused && !peer.is_fin_read;
+        let is_for_many = |what: &What| matches!(what, What::Send(it) if it.is_for_many());
+        let is_next = peer.next().is_some_and(|asked| is_for_many(&asked.what));
+        let queues = is_next && self.gw.is_fanning_out() && most_pending >= MOST_PENDING;
+        if queues && is_served && !peer.is_noise {
+            assert!(!self.gw.wants_input(peer.id), "read although it waits");
+            self.note("queueing");
+        } else if is_served && !waits && !peer.is_noise {
             assert_eq!(
                 peer.answered,
                 peer.whole(),
