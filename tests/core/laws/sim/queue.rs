@@ -45,6 +45,8 @@ pub(crate) struct Queue {
     pub(crate) begun: usize,
     /// The socket would not take all that it was offered.
     pub(crate) is_blocked: bool,
+    /// Nothing comes behind what waits.
+    is_closed: bool,
     /// Events were put behind others that the socket was not offered yet.
     is_piled: bool,
     /// The socket left more of such than may wait.
@@ -140,8 +142,7 @@ impl Queue {
             }
         }
         let is_one = self.ahead == 0 && self.entries.len() == 1;
-        let is_over = matches!(self.entries.back(), Some(last) if last.item == Item::End);
-        self.is_too_much = !is_one && !is_over && self.unsent() > max_unsent;
+        self.is_too_much = !is_one && !self.is_closed && self.unsent() > max_unsent;
     }
 
     /// Whether the socket left more than may wait of what came at once.
@@ -152,6 +153,7 @@ impl Queue {
     /// Nothing comes behind this.
     pub(crate) fn close(&mut self) {
         self.pending.clear();
+        self.is_closed = true;
         if !self.is_old {
             self.entries.push_back(Entry {
                 item: Item::End,
