@@ -102,10 +102,10 @@ fn assert_members(gateway: &Gateway, channel: &str, members: usize) {
     assert_receivers(&response, members);
 }
 
-/// The next event's data, of an event that has nothing else.
+/// The next event's data, of an event that has nothing else; however long the test takes.
 #[track_caller]
 fn next_data(client: &mut Client) -> String {
-    let event = client.next_event();
+    let event = client.next_event_behind_heartbeats();
     let data = event.strip_prefix("data: ").expect(&event);
     data.strip_suffix("\n\n").expect(&event).to_owned()
 }

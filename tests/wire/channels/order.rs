@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{assert_receivers, batch, joining};
+use super::{assert_receivers, batch, joining, next_data};
 use crate::support::crowd::open_crowd;
 use crate::support::{Client, Gateway, OK, assert_error, assert_ok, open_stream};
 
@@ -212,21 +212,15 @@ fn each_stream_has_the_order_of_the_requests() {
     }
     assert!(model.living() < STREAMS && model.crowd.len() > 10);
     for (at, (client, expected)) in clients.iter_mut().zip(&model.streams).enumerate() {
-        let got: Vec<String> = expected
-            .events
-            .iter()
-            .map(|_| client.next_event())
-            .collect();
-        let events = expected.events.iter();
-        let events: Vec<String> = events.map(|data| format!("data: {data}\n\n")).collect();
-        assert_eq!(got, events, "stream {at}");
+        let got: Vec<String> = expected.events.iter().map(|_| next_data(client)).collect();
+        assert_eq!(got, expected.events, "stream {at}");
         if expected.is_closed {
             client.expect_last_chunk_and_eof();
         }
     }
     for (mut client, _) in crowd {
         for data in &model.crowd {
-            assert_eq!(client.next_event(), format!("data: {data}\n\n"));
+            assert_eq!(&next_data(&mut client), data);
         }
     }
     drop(clients);

@@ -79,7 +79,7 @@ fn beyond_eight_the_publishers_wait_and_nobody_else_does() {
 #[test]
 fn several_publishers_get_all_their_answers() {
     const PUBLISHERS: usize = 12;
-    const EVENTS: usize = 10;
+    const EVENTS: usize = 6;
     let backend = joining();
     let gateway = Gateway::of(&backend);
     let mut crowd = crowd_in_one(&gateway, &backend);
