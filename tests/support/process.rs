@@ -216,6 +216,11 @@ pub fn proportional_kib(pid: u32) -> usize {
     fact(pid, "smaps_rollup", "Pss:")
 }
 
+/// KiB that are of no file: what the program has of its own text depends on who else runs it.
+pub fn anonymous_kib(pid: u32) -> usize {
+    fact(pid, "smaps_rollup", "Anonymous:")
+}
+
 /// The number behind `key` in a file that the kernel keeps for a process.
 fn fact(pid: u32, file: &str, key: &str) -> usize {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).expect("a process");

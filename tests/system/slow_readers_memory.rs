@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::process::proportional_kib;
+use crate::support::process::anonymous_kib;
 use crate::support::{
     Backend, Client, Gateway, OK, assert_error, assert_ok, assert_sent, open_narrow, open_stream,
     send_data,
@@ -48,7 +48,7 @@ fn offer(gateway: &Gateway, token: &str) -> (usize, usize) {
             _ => assert_error(&response, 404, "TOKEN_NOT_FOUND"),
         }
         if at % 16 == 0 {
-            most = most.max(proportional_kib(gateway.pid()));
+            most = most.max(anonymous_kib(gateway.pid()));
         }
     }
     (taken, most)
@@ -82,7 +82,7 @@ fn a_reader_that_never_reads_costs_its_limit_and_nobody_else() {
     let gateway = Gateway::of(&backend);
     let (client, token) = open_narrow(&gateway, &backend, "/never", LITTLE);
     let (mut other, other_token) = open_stream(&gateway, &backend, "/other");
-    let start = proportional_kib(gateway.pid());
+    let start = anonymous_kib(gateway.pid());
     let longest = thread::scope(|scope| {
         let offering = scope.spawn(|| offer(&gateway, &token));
         let longest = longest_turn(&gateway, &mut other, &other_token, || {
@@ -117,7 +117,7 @@ fn a_reader_that_reads_slowly_gets_everything() {
     let backend = Backend::start();
     let gateway = Gateway::of(&backend);
     let (mut client, token) = open_narrow(&gateway, &backend, "/slow", LITTLE);
-    let start = proportional_kib(gateway.pid());
+    let start = anonymous_kib(gateway.pid());
     // It never lags further than this behind what was sent, three quarters of the limit.
     let lag = 3 * 1024 * 1024 / EVENT;
     let mut publisher = gateway.connect();
@@ -128,13 +128,13 @@ fn a_reader_that_reads_slowly_gets_everything() {
             assert_sent(&publisher.read_response());
             sent += 1;
         }
-        most = most.max(proportional_kib(gateway.pid()));
+        most = most.max(anonymous_kib(gateway.pid()));
         let event = client.next_event();
         let head = format!("data: {at} xx");
         assert!(event.starts_with(&head), "{:?}", &event[..20]);
         assert_eq!(event.len(), format!("data: {at} \n\n").len() + EVENT);
     }
-    println!("pss {start} KiB, then {most} KiB at most");
+    println!("anonymous {start} KiB, then {most} KiB at most");
     assert!(most <= start + ROOM, "{start} KiB, then {most} KiB");
     backend.assert_idle();
     client.reset();
