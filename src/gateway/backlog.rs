@@ -5,7 +5,7 @@
 //! one only (contract, section 11); what has begun to be written is left alone, and so is what the
 //! socket was not offered yet.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::frame::{Frame, Shared};
@@ -115,11 +115,11 @@ impl Backlog {
             return;
         }
         let begun = usize::from(self.written > 0);
-        let mut keys = HashSet::new();
+        let mut later = HashMap::new();
         for at in (begun..self.frames.len()).rev() {
             let frame = self.frames[at].as_ref();
             if let Some(key) = frame.and_then(|frame| frame.key())
-                && !keys.insert(Rc::clone(key))
+                && later.insert(Rc::clone(key), at as u64).is_some()
             {
                 self.take_out(at, framing, shared);
             }
