@@ -45,6 +45,8 @@ pub(crate) struct Queue {
     pub(crate) begun: usize,
     /// The socket would not take all that it was offered.
     pub(crate) is_blocked: bool,
+    /// It ends behind its entries, which shows unless it is old.
+    is_closed: bool,
     /// Events were put behind others that the socket was not offered yet.
     is_piled: bool,
     /// The socket left more of such than may wait.
@@ -140,8 +142,7 @@ impl Queue {
             }
         }
         let is_one = self.ahead == 0 && self.entries.len() == 1;
-        let is_over = matches!(self.entries.back(), Some(last) if last.item == Item::End);
-        self.is_too_much = !is_one && !is_over && self.unsent() > max_unsent;
+        self.is_too_much = !is_one && !self.is_closed && self.unsent() > max_unsent;
     }
 
     /// Whether the socket left more than may wait of what came at once.
@@ -151,6 +152,7 @@ impl Queue {
 
     /// Nothing comes behind this.
     pub(crate) fn close(&mut self) {
+        self.is_closed = true;
         self.pending.clear();
         if !self.is_old {
             self.entries.push_back(Entry {
