@@ -91,6 +91,25 @@ fn joins_leaves_and_closes_between_two_slices() {
 }
 
 #[test]
+fn one_that_has_it_leaves_and_nobody_is_left_out() {
+    let mut s = Script::new();
+    let publisher = s.open();
+    let members = members(&mut s, publisher, SLICE + 8);
+    s.send(publisher, &to_channel("c", "x"));
+    s.fan_out();
+    let mut got: Vec<String> = members.iter().map(|(client, _)| s.got(*client)).collect();
+    // Whoever takes its place in the list has had its turn.
+    let first = got.iter().position(|got| !got.is_empty()).unwrap();
+    let leave = changing(&members[first].1, "\"unsubscribe\":[\"c\"]");
+    s.send(publisher, &leave);
+    all_fan_out(&mut s);
+    for ((client, _), got) in members.iter().zip(&mut got) {
+        *got += &s.got(*client);
+    }
+    assert_eq!(got, vec![chunk("x"); SLICE + 8]);
+}
+
+#[test]
 fn several_pending_events_are_no_reason_to_drop_who_keeps_up() {
     let mut s = Script::with_limits(|limits| limits.max_unsent = 1000);
     let publisher = s.open();
