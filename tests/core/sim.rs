@@ -1,6 +1,7 @@
 //! The core under a seeded storm of everything that can happen, next to a plain model.
 //!
-//! `SIM_SEED=n` replays one seed, `SIM_SEEDS=n` runs the first n of them.
+//! `SIM_SEED=n` replays one seed, `SIM_SEEDS=n` runs the first n of them; `SIM_ACTIONS=n` makes runs longer
+//! or shorter.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -52,11 +53,12 @@ fn whatever_happens_the_laws_hold() {
         None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
     };
     assert!(!seeds.is_empty(), "no seed");
-    let is_default = seeds == (0..SEEDS);
+    let actions = number("SIM_ACTIONS").map_or(ACTIONS, |actions| actions as usize);
+    let is_default = seeds == (0..SEEDS) && actions == ACTIONS;
     let mut happened = Happened::new();
     for seed in seeds {
         let run = catch_unwind(AssertUnwindSafe(|| {
-            World::new(Seeded::new(seed)).run(ACTIONS)
+            World::new(Seeded::new(seed)).run(actions)
         }));
         let run = run.unwrap_or_else(|_| panic!("replay with SIM_SEED={seed}"));
         for (what, times) in run.0 {

@@ -91,6 +91,25 @@ fn joins_leaves_and_closes_between_two_slices() {
 }
 
 #[test]
+fn one_that_has_it_leaves_and_nobody_is_left_out() {
+    let mut s = Script::new();
+    let publisher = s.open();
+    let members = members(&mut s, publisher, SLICE + 8);
+    s.send(publisher, &to_channel("c", "x"));
+    s.fan_out();
+    let mut got: Vec<String> = members.iter().map(|(client, _)| s.got(*client)).collect();
+    // Whoever takes its place in the list has had its turn.
+    let first = got.iter().position(|got| !got.is_empty()).unwrap();
+    let leave = changing(&members[first].1, "\"unsubscribe\":[\"c\"]");
+    s.send(publisher, &leave);
+    all_fan_out(&mut s);
+    for ((client, _), got) in members.iter().zip(&mut got) {
+        *got += &s.got(*client);
+    }
+    assert_eq!(got, vec![chunk("x"); SLICE + 8]);
+}
+
+#[test]
 fn several_pending_events_are_no_reason_to_drop_who_keeps_up() {
     let mut s = Script::with_limits(|limits| limits.max_unsent = 1000);
     let publisher = s.open();
@@ -278,4 +297,49 @@ fn what_is_shared_counts_once() {
     assert!(s.is_closed(client));
     let gone = streams.iter().filter(|(client, _)| s.is_closed(*client));
     assert_eq!(gone.count(), 1, "nobody else is hurt");
+}
+
+#[test]
+fn who_keeps_up_does_not_pay_for_what_is_about_to_be_written() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 20_000);
+    let publisher = s.open();
+    let (slow, slow_job) = s.stream();
+    s.takes(slow, Takes::Bytes(0));
+    assert!(s.sent(publisher, &event_for(&slow_job, "x")) > 0);
+    let (client, job) = s.stream();
+    s.send(publisher, &changing(&job, "\"subscribe\":[\"c\"]"));
+    // It was behind once.
+    s.takes(client, Takes::Bytes(0));
+    assert!(s.sent(publisher, &event_for(&job, "x")) > 0);
+    s.takes(client, Takes::All);
+    let (_, its_job) = s.await_callback();
+    let window = event_for(&its_job, &"w".repeat(14_000));
+    assert_eq!(s.send(publisher, &window), "200 {\"status\":\"buffered\"}");
+    s.did();
+    let big = "y".repeat(6000);
+    assert_eq!(s.send(publisher, &to_channel("c", &big)), receivers(1));
+    let tokens = format!(
+        "{{\"tokens\":[\"{}\",\"{}\"],\"event\":{{\"data\":\"z\"}}}}",
+        job.token, slow_job.token
+    );
+    assert_eq!(s.send(publisher, &tokens), receivers(2));
+    all_fan_out(&mut s);
+    let expected = [Did::Abort(slow), Did::Disconnect(Reason::Error)];
+    assert_eq!(s.did(), expected, "it alone is behind");
+    assert_eq!(s.got(client), chunk("x") + &chunk(&big) + &chunk("z"));
+}
+
+#[test]
+fn a_slow_reader_that_only_leaves_a_channel_is_counted() {
+    let mut s = Script::with_limits(|limits| limits.max_held = 5000);
+    let publisher = s.open();
+    let (slow, job) = s.stream();
+    s.takes(slow, Takes::Bytes(0));
+    assert!(s.sent(publisher, &event_for(&job, "x")) > 0);
+    s.did();
+    assert_eq!(s.send(publisher, &to_all(&"y".repeat(6000))), receivers(1));
+    let leave = changing(&job, "\"unsubscribe\":[\"c\"]");
+    assert_eq!(s.send(publisher, &leave), "404 TOKEN_NOT_FOUND");
+    let expected = [Did::Abort(slow), Did::Disconnect(Reason::Error)];
+    assert_eq!(s.did(), expected);
 }

@@ -45,7 +45,7 @@ pub(crate) struct Queue {
     pub(crate) begun: usize,
     /// The socket would not take all that it was offered.
     pub(crate) is_blocked: bool,
-    /// Nothing comes behind what waits.
+    /// It ends behind its entries, which shows unless it is old.
     is_closed: bool,
     /// Events were put behind others that the socket was not offered yet.
     is_piled: bool,
@@ -152,8 +152,8 @@ impl Queue {
 
     /// Nothing comes behind this.
     pub(crate) fn close(&mut self) {
-        self.pending.clear();
         self.is_closed = true;
+        self.pending.clear();
         if !self.is_old {
             self.entries.push_back(Entry {
                 item: Item::End,

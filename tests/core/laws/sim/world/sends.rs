@@ -142,82 +142,95 @@ impl<C: Choices> World<C> {
 
     fn obeyed(&mut self, at: usize, command: &Command, answer: &Answer, is_tried: bool) {
         let short = (answer.status, code(&answer.body));
-        let is_full = self.is_outbound_full();
         let is_too_long = self.has_too_many(command);
-        let joined = self.joined_after(at, command);
-        let is_too_many = joined.len() > self.limits.max_channels && self.changes(command);
-        let is_broken = |at: usize| self.peers[at].is_broken;
-        let is_broken = self.tokens[at].peer.is_none_or(is_broken);
-        let limits = &self.limits;
-        let token = &mut self.tokens[at];
+        let is_too_many = self.joins_too_many(at, command);
         if is_too_long || short == (400, "INVALID_CHANNEL") {
             assert_eq!(short, (400, "INVALID_CHANNEL"));
-            assert!(is_too_long || is_too_many);
-            return;
+            return assert!(is_too_long || is_too_many, "{command:?}");
         }
-        let event = command.event.as_ref();
         match short {
-            (404, "TOKEN_NOT_FOUND") => token.is_missed = true,
-            (503, "BUFFER_FULL") => {
-                let event = event.filter(|_| token.life == Life::Window);
-                let event = event.expect("an event for a window");
-                let is_window_full = token.queue.is_window_full(event, limits.max_unsent);
-                assert!(is_window_full || is_full, "not full: {token:?}");
-                assert!(!token.is_close_buffered);
-            }
+            (404, "TOKEN_NOT_FOUND") => self.tokens[at].is_missed = true,
+            (503, "BUFFER_FULL") => self.was_refused(at, command),
+            (500, "WRITE_FAILED") => self.was_dropped(at, command, is_tried),
             (200, "buffered") => {
-                assert!(token.life == Life::Window && !token.is_overflown && !is_too_many);
-                token.joined = joined;
-                if let Some(event) = event.filter(|_| !token.is_close_buffered) {
-                    let is_window_full = token.queue.is_window_full(event, limits.max_unsent);
-                    assert!(!is_window_full, "full: {token:?}");
-                    token.queue.append(event);
-                }
-                token.is_close_buffered |= command.close;
+                assert!(!is_too_many, "{command:?}");
+                self.buffered(at, command);
             }
             (200, "ok") => {
-                assert!(token.life == Life::Open && !is_too_many, "{token:?}");
-                assert_eq!(token.catch_up(limits), Given::Goes, "{token:?}");
-                token.joined = joined;
-                if token.peer.is_some() {
-                    if let Some(event) = event.filter(|_| !is_tried) {
-                        let given = token.queue.put(event, limits.max_unsent);
-                        assert_eq!(given, Given::Goes, "{token:?}");
-                    }
-                    let queued = event.map_or(0, |_| token.queue.unsent());
-                    assert_eq!(self.queued(answer), queued, "{command:?}");
-                }
-                if command.close {
-                    self.tokens[at].close();
-                }
-            }
-            (500, "WRITE_FAILED") => {
-                let event = event.expect("an event that is written");
-                assert_eq!(token.life, Life::Open);
-                assert_eq!(token.catch_up(limits), Given::Goes, "gone before");
-                // A chunk's frame may be reckoned to be larger than it is.
-                let most = limits.max_unsent.saturating_sub(CHUNK_OVERHEAD);
-                let is_over = !is_tried && token.queue.put(event, most) == Given::Dropped;
-                if is_over {
-                    token.end(Reason::Error);
-                }
-                let is_over = is_over || token.queue.is_too_much();
-                assert!(is_over || is_full || is_broken, "{token:?}");
-                token.is_missed = true;
+                assert!(!is_too_many, "{command:?}");
+                self.handed_on(at, command, answer, is_tried);
             }
             _ => panic!("{answer:?} to {command:?}"),
         }
     }
 
-    fn queued(&self, answer: &Answer) -> usize {
-        let json: Value = serde_json::from_str(&answer.body).expect("JSON");
-        let queued = json.get("queued").map(|it| it.as_u64().expect("a number"));
-        assert_ne!(queued, Some(0));
-        queued.unwrap_or(0) as usize
+    fn was_refused(&self, at: usize, command: &Command) {
+        let token = &self.tokens[at];
+        assert!(token.life == Life::Window && !token.is_close_buffered);
+        let event = command.event.as_ref().expect("an event");
+        let is_window_full = token.queue.is_window_full(event, self.limits.max_unsent);
+        let is_full = is_window_full || self.is_outbound_full();
+        assert!(is_full, "not full: {token:?}");
     }
 
-    fn changes(&self, command: &Command) -> bool {
-        matches!(&command.target, Target::Token { subscribe, .. } if !subscribe.is_empty())
+    fn buffered(&mut self, at: usize, command: &Command) {
+        let joined = self.joined_after(at, command);
+        let token = &mut self.tokens[at];
+        assert!(token.life == Life::Window && !token.is_overflown);
+        token.joined = joined;
+        let event = command.event.as_ref();
+        if let Some(event) = event.filter(|_| !token.is_close_buffered) {
+            let is_full = token.queue.is_window_full(event, self.limits.max_unsent);
+            assert!(!is_full, "full: {token:?}");
+            token.queue.append(event);
+        }
+        token.is_close_buffered |= command.close;
+    }
+
+    fn handed_on(&mut self, at: usize, command: &Command, answer: &Answer, is_tried: bool) {
+        let joined = self.joined_after(at, command);
+        let token = &mut self.tokens[at];
+        assert_eq!(token.life, Life::Open, "{token:?}");
+        assert_eq!(token.catch_up(&self.limits), Given::Goes, "{token:?}");
+        token.joined = joined;
+        if token.peer.is_some() {
+            let event = command.event.as_ref();
+            if let Some(event) = event.filter(|_| !is_tried) {
+                let given = token.queue.put(event, self.limits.max_unsent);
+                assert_eq!(given, Given::Goes, "{token:?}");
+            }
+            let unsent = event.map_or(0, |_| token.queue.unsent());
+            assert_eq!(queued(answer), unsent, "{command:?}");
+        }
+        if command.close {
+            token.close();
+        }
+    }
+
+    fn was_dropped(&mut self, at: usize, command: &Command, is_tried: bool) {
+        let is_full = self.is_outbound_full();
+        let is_broken = |at: usize| self.peers[at].is_broken;
+        let is_broken = self.tokens[at].peer.is_none_or(is_broken);
+        let token = &mut self.tokens[at];
+        let event = command.event.as_ref().expect("an event");
+        assert_eq!(token.life, Life::Open);
+        assert_eq!(token.catch_up(&self.limits), Given::Goes, "gone before");
+        // A chunk's frame may be reckoned to be larger than it is.
+        let most = self.limits.max_unsent.saturating_sub(CHUNK_OVERHEAD);
+        let is_over = !is_tried && token.queue.put(event, most) == Given::Dropped;
+        if is_over {
+            token.end(Reason::Error);
+        }
+        let is_over = is_over || token.queue.is_too_much();
+        assert!(is_over || is_full || is_broken, "{token:?}");
+        token.is_missed = true;
+    }
+
+    /// Whether the stream would be in too many channels.
+    fn joins_too_many(&self, at: usize, command: &Command) -> bool {
+        let is_joining =
+            matches!(&command.target, Target::Token { subscribe, .. } if !subscribe.is_empty());
+        is_joining && self.joined_after(at, command).len() > self.limits.max_channels
     }
 
     fn joined_after(&self, at: usize, command: &Command) -> BTreeSet<&'static str> {
@@ -233,4 +246,12 @@ impl<C: Choices> World<C> {
         }
         joined
     }
+}
+
+/// What the answer says of bytes that are left unsent.
+fn queued(answer: &Answer) -> usize {
+    let json: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let queued = json.get("queued").map(|it| it.as_u64().expect("a number"));
+    assert_ne!(queued, Some(0));
+    queued.unwrap_or(0) as usize
 }
