@@ -46,8 +46,6 @@ pub(super) struct Conn<S> {
     pub(super) seen: u64,
     /// The channels that the stream is in.
     pub(super) joined: Joined,
-    /// How the bytes of its stream are framed.
-    pub(super) framing: Framing,
     /// How the request under way wants to be answered.
     pub(super) asked: Asked,
     /// Since when the output has made no progress; meaningless while there is none.
@@ -144,9 +142,9 @@ pub(super) enum State {
     /// Nothing is left but to write out. Legal input: bytes (discarded), eof. Next: Lingering,
     /// Closed. Deadline: none but the stall's.
     Finishing {
-        /// The end of a stream, whose client's FIN ends all interest; an answer is still written
-        /// to a peer that half-closed.
-        is_stream: bool,
+        /// The framing of the stream whose end it is, if it is one: its client's FIN ends all
+        /// interest, while an answer is still written to a peer that half-closed.
+        stream: Option<Framing>,
         discarded: usize,
     },
     /// Our FIN is sent; reading on so that no reset destroys what was written. Legal input: bytes
@@ -216,6 +214,7 @@ pub(super) struct Awaiting {
 pub(super) struct Stream {
     pub(super) token: Uuid,
     pub(super) request: Request,
+    pub(super) framing: Framing,
     pub(super) next_heartbeat: Time,
     /// Bytes that the client sent although nothing is legal here.
     pub(super) discarded: u32,
@@ -233,7 +232,6 @@ impl<S> Conn<S> {
             backlog: None,
             seen: 0,
             joined: Joined::default(),
-            framing: Framing::Chunked,
             asked: Asked::default(),
             stalled_since: now,
             armed: Tick::NEVER,
@@ -307,7 +305,7 @@ impl<S> Conn<S> {
         match &self.state {
             State::Streaming(_)
             | State::Finishing {
-                is_stream: true, ..
+                stream: Some(_), ..
             } => held.outbound += unsent + if self.is_blocked { backlog } else { 0 },
             State::AwaitingCallback(_) => {
                 held.outbound += backlog;
@@ -324,17 +322,24 @@ impl<S> Conn<S> {
 }
 
 impl State {
-    /// Nothing is left but to write out the end of a stream.
-    pub(super) const END_OF_STREAM: State = State::Finishing {
-        is_stream: true,
+    /// Nothing is left but to write out answers.
+    pub(super) const LAST_ANSWER: State = State::Finishing {
+        stream: None,
         discarded: 0,
     };
 
-    /// Nothing is left but to write out answers.
-    pub(super) const LAST_ANSWER: State = State::Finishing {
-        is_stream: false,
-        discarded: 0,
-    };
+    /// How the bytes of a stream are framed, from the asking to its last one.
+    pub(super) fn framing(&self) -> Framing {
+        match self {
+            State::AwaitingCallback(awaiting) => awaiting.what.framing,
+            State::Streaming(stream) => stream.framing,
+            State::Finishing {
+                stream: Some(framing),
+                ..
+            } => *framing,
+            _ => Framing::Chunked,
+        }
+    }
 
     /// The stream that the backend is asked about, if there is one; its client is to be answered, or
     /// closed.
@@ -350,7 +355,11 @@ impl State {
 
     /// The stream, if there is one; nothing is left of it but its end.
     pub(super) fn take_stream(&mut self) -> Option<Stream> {
-        match std::mem::replace(self, State::END_OF_STREAM) {
+        let end = State::Finishing {
+            stream: Some(self.framing()),
+            discarded: 0,
+        };
+        match std::mem::replace(self, end) {
             State::Streaming(stream) => Some(stream),
             other => {
                 *self = other;
@@ -386,5 +395,16 @@ impl State {
             since: now,
             is_begun: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a connection takes is what most of the memory of idle streams is.
+    #[test]
+    fn a_connection_stays_small() {
+        assert!(size_of::<Conn<(i32, bool)>>() <= 192);
     }
 }

@@ -341,7 +341,7 @@ impl<S> Conn<S> {
     fn is_behind(&self, rank: u64) -> bool {
         let is_stream = match self.state {
             State::Streaming(_) => true,
-            State::Finishing { is_stream, .. } => is_stream,
+            State::Finishing { stream, .. } => stream.is_some(),
             _ => false,
         };
         is_stream && (rank == self.behind() as u64 || rank == 1 << self.behind_class)

@@ -270,7 +270,7 @@ impl<S> Conn<S> {
                 self.seen = hub.fan_outs.last;
                 break;
             };
-            let length = part.length(self.framing);
+            let length = part.length(self.state.framing());
             if given > 0 && given + length > most {
                 break;
             }

@@ -18,7 +18,7 @@ use super::routes::{self, Answer};
 use super::{Effect, Gateway};
 use crate::callback::{Action, CallbackResult, JobId, Outcome, Reason};
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
-use crate::sse;
+use crate::sse::{self, Framing};
 use crate::time::Time;
 use crate::wire::{Directives, Event};
 
@@ -128,7 +128,6 @@ impl<S> Conn<S> {
         hub.journal.connected(token, &what.request);
         hub.streams.insert(token, self.id);
         let job = hub.ask(expires, token, what.request.clone());
-        self.framing = what.framing;
         self.seen = hub.fan_outs.last();
         self.state = State::AwaitingCallback(Box::new(Awaiting {
             token,
@@ -180,6 +179,7 @@ impl<S> Conn<S> {
     /// The one way into a stream: head, the answer's event, then what was buffered, until a close
     /// (contract, section 2, step 7).
     fn open(&mut self, hub: &mut Hub, awaiting: Awaiting, directives: Directives, now: Time) {
+        let framing = awaiting.what.framing;
         let discarded = u32::try_from(self.input.len()).unwrap_or(u32::MAX);
         self.input.clear(&mut hub.spares);
         if self.out.is_empty() {
@@ -189,9 +189,9 @@ impl<S> Conn<S> {
             self.forget_backlog(hub);
         }
         let out = self.out.tail(STREAM_HEAD_BYTES, &mut hub.spares);
-        reply::write_stream_head(out, &hub.date, self.framing);
+        reply::write_stream_head(out, &hub.date, framing);
         if let Some(event) = &directives.event {
-            self.put_first(hub, event);
+            self.put_first(hub, framing, event);
         }
         let heartbeat = hub.settings.heartbeat;
         let (token, request) = (awaiting.token, awaiting.what.request);
@@ -208,6 +208,7 @@ impl<S> Conn<S> {
         self.state = State::Streaming(Stream {
             token,
             request,
+            framing,
             next_heartbeat: now + heartbeat,
             discarded,
         });
@@ -217,16 +218,16 @@ impl<S> Conn<S> {
     }
 
     /// The answer's own event: in front of what was buffered, unless that brings what takes it out.
-    fn put_first(&mut self, hub: &mut Hub, event: &Event<'_>) {
+    fn put_first(&mut self, hub: &mut Hub, framing: Framing, event: &Event<'_>) {
         let fields = hub.settings.event_format.fields(event);
         let Some(key) = &event.key else {
             let room = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
             let out = self.out.tail(room, &mut hub.spares);
-            return sse::write_event(out, self.framing, &fields);
+            return sse::write_event(out, framing, &fields);
         };
         let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
         let event = Frame::event(&fields, Some(key));
-        backlog.push_front(event, self.framing, &mut hub.shared);
+        backlog.push_front(event, framing, &mut hub.shared);
     }
 
     /// Why a stream that the backend has accepted may not open: it would be deaf (contract,
@@ -312,8 +313,9 @@ impl<S> Conn<S> {
             while stream.next_heartbeat <= now {
                 stream.next_heartbeat = stream.next_heartbeat + hub.settings.heartbeat;
             }
+            let framing = stream.framing;
             if self.is_written() {
-                self.push(hub, sse::heartbeat(self.framing), now);
+                self.push(hub, sse::heartbeat(framing), now);
             }
         }
     }
@@ -341,7 +343,7 @@ impl<S> Conn<S> {
         hub.journal.ended(token, &request, reason, limit, now);
         hub.tell_gone(token, reason, request);
         match reason {
-            Reason::ServerClosed => self.push(hub, sse::end(self.framing), now),
+            Reason::ServerClosed => self.push(hub, sse::end(stream.framing), now),
             Reason::ClientClosed | Reason::Error => self.close(hub),
         }
     }

@@ -192,7 +192,7 @@ impl<S> Gateway<S> {
             State::Streaming(_) => conn.end_stream(hub, Reason::ClientClosed, None, now),
             State::AwaitingCallback(_) => conn.leave_callback(hub, Reason::ClientClosed),
             State::Finishing {
-                is_stream: true, ..
+                stream: Some(_), ..
             }
             | State::Lingering { .. } => conn.close(hub),
             // Requests that are complete are served still; what is not never will be.

@@ -60,7 +60,7 @@ impl<S> Conn<S> {
         Output {
             plain: self.out.bytes(),
             backlog: self.sendable(),
-            framing: self.framing,
+            framing: self.state.framing(),
         }
     }
 
@@ -69,7 +69,7 @@ impl<S> Conn<S> {
         let output = Output {
             plain: self.out.bytes(),
             backlog: sendable(&self.state, &self.backlog),
-            framing: self.framing,
+            framing: self.state.framing(),
         };
         (!output.is_empty()).then_some((&mut self.io, output))
     }
@@ -95,7 +95,7 @@ impl<S> Conn<S> {
         if let Some(backlog) = &mut self.backlog
             && n > plain
         {
-            backlog.consume(n - plain, self.framing, &mut hub.shared);
+            backlog.consume(n - plain, self.state.framing(), &mut hub.shared);
             if backlog.unsent() == 0 {
                 self.forget_backlog(hub);
             }
@@ -157,7 +157,7 @@ impl<S> Conn<S> {
         let Some(backlog) = &mut self.backlog else {
             return true;
         };
-        backlog.keep_latest(self.framing, &mut hub.shared);
+        backlog.keep_latest(self.state.framing(), &mut hub.shared);
         // One event is always taken by an empty queue.
         let is_one = self.out.is_empty() && backlog.frames().nth(1).is_none();
         let is_too_much = !is_one && self.unsent() > hub.settings.limits.max_unsent;
@@ -187,19 +187,21 @@ impl<S> Conn<S> {
     /// yet does not wait.
     pub(super) fn hold(&mut self, hub: &mut Hub, frame: Rc<Frame>) {
         let waits = self.is_blocked || matches!(self.state, State::AwaitingCallback(_));
+        let framing = self.state.framing();
         let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
         if waits {
-            backlog.replace(&frame, self.framing, &mut hub.shared);
+            backlog.replace(&frame, framing, &mut hub.shared);
         }
-        backlog.push(frame, self.framing, &mut hub.shared);
+        backlog.push(frame, framing, &mut hub.shared);
     }
 
     /// Bytes by which the backlog grows with an event, which may take out an earlier one. It never
     /// shrinks enough to matter.
     fn growth(&self, event: &Frame) -> usize {
+        let framing = self.state.framing();
         let backlog = self.backlog.as_ref();
-        let replaced = backlog.map_or(0, |backlog| backlog.replaced(event, self.framing));
-        event.bytes(self.framing).len().saturating_sub(replaced)
+        let replaced = backlog.map_or(0, |backlog| backlog.replaced(event, framing));
+        event.bytes(framing).len().saturating_sub(replaced)
     }
 }
 

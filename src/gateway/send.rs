@@ -241,7 +241,7 @@ impl<S> Conn<S> {
                 return Put::Nowhere;
             }
             let out = self.out.tail(size, &mut hub.spares);
-            sse::write_event(out, self.framing, &fields);
+            sse::write_event(out, self.state.framing(), &fields);
         }
         let sent = hub.journal.sent(&event.name, event.data.len());
         if self.is_blocked {
