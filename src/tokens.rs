@@ -78,8 +78,8 @@ pub fn from_random(bytes: [u8; 16]) -> Uuid {
 ///
 /// Of the forms that the parser knows, the hyphenated one alone has this length.
 pub fn parse(text: &str) -> Option<Uuid> {
-    let is_issued = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
-    if text.len() != uuid::fmt::Hyphenated::LENGTH || !text.as_bytes().iter().all(is_issued) {
+    let is_upper = |byte: &u8| byte.is_ascii_uppercase();
+    if text.len() != uuid::fmt::Hyphenated::LENGTH || text.as_bytes().iter().any(is_upper) {
         return None;
     }
     Uuid::try_parse(text).ok()

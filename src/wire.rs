@@ -17,7 +17,7 @@ pub use send::send_command;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directives {
     /// The event to send first.
-    pub event: Option<Event<'static>>,
+    pub event: Option<Box<Event<'static>>>,
     /// Whether to close after it.
     pub close: bool,
     /// The channels that the stream joins, each once, at most 1,000 (contract, section 11).

@@ -65,7 +65,10 @@ fn lenient(raw: RawCommand<'_>) -> Directives {
     }
 }
 
-fn lenient_event(raw: RawEvent<'_>, problem: &mut Option<&'static str>) -> Option<Event<'static>> {
+fn lenient_event(
+    raw: RawEvent<'_>,
+    problem: &mut Option<&'static str>,
+) -> Option<Box<Event<'static>>> {
     let Field::Is(data) = raw.data else {
         *problem = Some("'event.data' is not a string");
         return None;
@@ -94,13 +97,13 @@ fn lenient_event(raw: RawEvent<'_>, problem: &mut Option<&'static str>) -> Optio
         *problem = Some("'event.key' is not 1 to 200 bytes from 0x21 to 0x7E");
         None
     });
-    Some(Event {
+    Some(Box::new(Event {
         name,
         data: owned(data),
         id: id.map(owned),
         retry,
         key: key.map(owned),
-    })
+    }))
 }
 
 fn owned(text: Cow<'_, str>) -> Cow<'static, str> {

@@ -381,7 +381,7 @@ fn directives_keep_what_can_be_used() {
     ];
     for (body, event, close, is_problem) in table {
         let directives = directed(body);
-        assert_eq!(directives.event, event, "{body}");
+        assert_eq!(directives.event, event.map(Box::new), "{body}");
         assert_eq!(directives.close, close, "{body}");
         assert_eq!(directives.problem.is_some(), is_problem, "{body}");
         assert_eq!((&*directives.channels, directives.deaf), (&[][..], None));
@@ -420,5 +420,5 @@ fn an_answers_event_lives_without_an_id_a_key_or_a_delay_that_is_wrong() {
         key: Some("k".into()),
         ..Event::default()
     };
-    assert_eq!(directed(body).event, Some(expected));
+    assert_eq!(directed(body).event, Some(Box::new(expected)));
 }

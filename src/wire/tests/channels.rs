@@ -272,7 +272,7 @@ fn an_answers_channels_are_taken_whole_or_the_stream_is_deaf() {
         assert_eq!(found.deaf.is_some(), expected.is_none(), "{body}");
         assert_eq!(found.channels, expected.unwrap_or(&[]), "{body}");
         assert_eq!(found.problem, None, "{body}");
-        assert!(found.close && found.event == Some(event("", "d")));
+        assert!(found.close && found.event == Some(Box::new(event("", "d"))));
     }
     let full = numbered(0, 1000);
     let found = directed(&format!("{{\"channels\":[{full},{full}]}}"));

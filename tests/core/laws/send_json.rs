@@ -62,7 +62,7 @@ fn written(command: &SendCommand<'_>) -> Value {
 fn check_directives(data: &[u8], command: Option<SendCommand<'_>>) {
     let found = directives(Some(data));
     let plain = Answer {
-        event: found.event,
+        event: found.event.map(|event| *event),
         close: found.close,
         channels: found.channels,
         is_deaf: found.deaf.is_some(),

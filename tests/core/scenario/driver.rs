@@ -389,7 +389,7 @@ pub(crate) fn directing(event: Option<(&str, &str)>, close: bool) -> Outcome {
     Outcome::Answered {
         status: 200,
         directives: Directives {
-            event,
+            event: event.map(Box::new),
             close,
             ..Directives::default()
         },

@@ -149,7 +149,7 @@ fn directives(first: &First) -> Directives {
             .collect(),
     };
     Directives {
-        event,
+        event: event.map(Box::new),
         close: first.close,
         channels,
         deaf: first.is_deaf.then_some("no channels"),
