@@ -70,7 +70,7 @@ impl Channels {
         channel.map_or(0, |channel| channel.members.len())
     }
 
-    /// The slots of a channel's members, from their place `from` on downwards.
+    /// The slot of the stream that stands at a place among a channel's members.
     pub(super) fn member(&self, channel: ChannelId, at: usize) -> Option<u32> {
         let channel = self.channels.get(channel.0 as usize)?;
         let membership = *channel.members.get(at)?;

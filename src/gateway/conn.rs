@@ -130,8 +130,8 @@ pub(super) enum State {
     /// of one verb; no deadline.
     Sending,
     /// A command for many, whole, waits for its place among those that are pending. Nothing is read
-    /// meanwhile. Legal input: bytes (kept), eof. Next: Reading, Finishing. Lasts until one of those has come to everybody;
-    /// no deadline.
+    /// meanwhile. Legal input: eof, bytes that were read before (kept). Next: Reading, Sending,
+    /// Finishing. Lasts until one of those has come to everybody; no deadline.
     Queueing(ByteQueue),
     /// The backend is being asked. Legal input: bytes (kept), eof, sends, the callback's result.
     /// Next: Streaming, Reading, Finishing, Closed. Deadline: the callback's.

@@ -11,7 +11,7 @@ use super::conn::{Conn, Scope, State};
 use super::conns::Conns;
 use super::hub::Hub;
 use super::journal::Limit;
-use super::{ConnId, Gateway, routes};
+use super::{ConnId, Effect, Gateway, routes};
 use crate::callback::Reason;
 use crate::time::Time;
 
@@ -289,6 +289,10 @@ impl<S> Conn<S> {
         let is_read = self.out.is_empty() || !self.is_blocked;
         match self.state {
             State::Reading { .. } | State::ReadingBody(_) | State::Queueing(_) if is_read => {
+                if let State::Queueing(_) = self.state {
+                    // It was not read meanwhile.
+                    hub.effect(Effect::Read(self.id));
+                }
                 hub.journal.limit(Limit::Inbound, None, now);
                 self.answer(hub, &routes::OVERLOADED, now);
                 self.drop_input(hub);

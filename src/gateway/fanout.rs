@@ -27,6 +27,9 @@ use crate::time::Time;
 /// Fan-outs that may be pending before further ones, and whoever sends them, have to wait.
 pub(super) const MOST: usize = 8;
 
+/// Bytes of events that may be pending before that, one event aside, whatever their number.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
+
 /// What one slice may do before others have their turn: streams that are given something...
 const SLICE_RECEIVERS: usize = 64;
 /// ...bytes that they are given...
@@ -71,7 +74,12 @@ pub(super) enum Audience {
 impl FanOuts {
     /// Whether one more has to wait.
     pub(super) fn is_full(&self) -> bool {
-        self.pending.len() >= MOST
+        self.pending.len() >= MOST || self.bytes() > MOST_BYTES
+    }
+
+    fn bytes(&self) -> usize {
+        let events = self.pending.iter().filter_map(|it| it.event.as_ref());
+        events.map(|event| event.memory()).sum()
     }
 
     /// Whether nothing is pending.
@@ -307,7 +315,8 @@ impl<S> Conn<S> {
     /// An event for many that comes before the backend's word. A client whose window cannot take
     /// it would miss it and not know.
     fn take_into_window(&mut self, hub: &mut Hub, event: Rc<Frame>, now: Time) {
-        match self.window_limit(hub, &event, 0) {
+        let own = if event.is_held() { 0 } else { event.memory() };
+        match self.window_limit(hub, &event, own) {
             None => {
                 self.hold(hub, event);
                 self.charge(hub);

@@ -57,6 +57,11 @@ impl Frame {
         self.key.as_ref()
     }
 
+    /// Whether it waits for anybody.
+    pub(super) fn is_held(&self) -> bool {
+        self.holders.get() > 0
+    }
+
     /// Bytes of memory that waiting for somebody takes.
     pub(super) fn memory(&self) -> usize {
         size_of::<Frame>() + self.chunk.len() + self.key.as_ref().map_or(0, |key| key.len())

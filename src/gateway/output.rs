@@ -127,21 +127,29 @@ impl<S> Conn<S> {
     /// Appends an event to an open stream's output. False: there was no room, and the stream is
     /// dropped.
     pub(super) fn append(&mut self, hub: &mut Hub, event: Rc<Frame>, now: Time) -> bool {
-        let has_room = self.has_room(hub, self.growth(&event), now);
+        let (length, replaced) = self.sizes(&event);
+        let has_room = self.has_room(hub, length, replaced, now);
         if has_room {
             self.hold(hub, event);
         }
         has_room
     }
 
-    /// Whether an open stream's output may grow by so many bytes; if not, the stream is dropped.
+    /// Whether an open stream's output takes so many bytes for others; if not, the stream is dropped.
     /// What its socket was not offered yet may be any number: it is judged when it was.
-    pub(super) fn has_room(&mut self, hub: &mut Hub, more: usize, now: Time) -> bool {
+    pub(super) fn has_room(
+        &mut self,
+        hub: &mut Hub,
+        more: usize,
+        replaced: usize,
+        now: Time,
+    ) -> bool {
+        let rest = self.unsent() - replaced;
         if self.is_written() {
             self.stalled_since = now;
         } else if !self.is_blocked {
             self.is_piled = true;
-        } else if self.unsent() + more > hub.settings.limits.max_unsent {
+        } else if rest > 0 && rest + more > hub.settings.limits.max_unsent {
             self.drop_stream(hub, Limit::Unsent, now);
             return false;
         }
@@ -173,7 +181,9 @@ impl<S> Conn<S> {
     pub(super) fn window_limit(&self, hub: &Hub, event: &Frame, own: usize) -> Option<Limit> {
         let limits = &hub.settings.limits;
         let window = self.backlog.as_ref().map_or(0, |window| window.unsent());
-        if window > 0 && window + self.growth(event) > limits.max_unsent {
+        let (length, replaced) = self.sizes(event);
+        let rest = window - replaced;
+        if rest > 0 && rest + length > limits.max_unsent {
             Some(Limit::Window)
         } else if hub.outbound() + own > limits.max_held {
             Some(Limit::Held)
@@ -195,13 +205,12 @@ impl<S> Conn<S> {
         backlog.push(frame, framing, &mut hub.shared);
     }
 
-    /// Bytes by which the backlog grows with an event, which may take out an earlier one. It never
-    /// shrinks enough to matter.
-    fn growth(&self, event: &Frame) -> usize {
+    /// Bytes of an event, and of the earlier one that it takes out.
+    fn sizes(&self, event: &Frame) -> (usize, usize) {
         let framing = self.state.framing();
         let backlog = self.backlog.as_ref();
         let replaced = backlog.map_or(0, |backlog| backlog.replaced(event, framing));
-        event.bytes(framing).len().saturating_sub(replaced)
+        (event.bytes(framing).len(), replaced)
     }
 }
 

@@ -51,6 +51,11 @@ impl<S> Gateway<S> {
     ) -> Verdict {
         let channels = names.iter().filter_map(|name| self.hub.channels.find(name));
         let channels: Vec<ChannelId> = channels.collect();
+        // A channel has members: there is no need to count them twice.
+        let is_something = !channels.is_empty() && (event.is_some() || close);
+        if is_something && self.hub.fan_outs.is_full() {
+            return Verdict::Queued;
+        }
         let receivers = self.receivers(&channels);
         // As they were given: whoever looks for an event that nobody got wants to see where it went.
         let whom = || names.join(",");
@@ -68,19 +73,21 @@ impl<S> Gateway<S> {
     /// How many streams are in any of these channels.
     fn receivers(&self, channels: &[ChannelId]) -> usize {
         let all = &self.hub.channels;
-        if let [channel] = channels {
-            return all.members(*channel);
-        }
-        let mut is_counted = vec![false; self.conns.capacity()];
-        let mut receivers = 0;
+        // The members of the largest need not be looked at one by one.
+        let largest = channels.iter().max_by_key(|channel| all.members(**channel));
+        let mut counted: Vec<ChannelId> = largest.into_iter().copied().collect();
+        let mut receivers = counted.iter().map(|it| all.members(*it)).sum();
         for channel in channels {
-            for at in 0..all.members(*channel) {
-                if let Some(slot) = all.member(*channel, at)
-                    && !std::mem::replace(&mut is_counted[slot as usize], true)
-                {
-                    receivers += 1;
-                }
+            if counted.contains(channel) {
+                continue;
             }
+            let is_new = |at: &usize| {
+                let slot = all.member(*channel, *at);
+                let conn = slot.and_then(|slot| self.conns.get(self.conns.at(slot as usize)?));
+                conn.is_some_and(|conn| !all.of(&conn.joined).any(|it| counted.contains(&it)))
+            };
+            receivers += (0..all.members(*channel)).filter(is_new).count();
+            counted.push(*channel);
         }
         receivers
     }

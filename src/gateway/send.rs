@@ -237,7 +237,7 @@ impl<S> Conn<S> {
             }
         } else {
             let size = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
-            if !self.has_room(hub, size, now) {
+            if !self.has_room(hub, size, 0, now) {
                 return Put::Nowhere;
             }
             let out = self.out.tail(size, &mut hub.spares);

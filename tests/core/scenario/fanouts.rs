@@ -343,3 +343,26 @@ fn a_slow_reader_that_only_leaves_a_channel_is_counted() {
     let expected = [Did::Abort(slow), Did::Disconnect(Reason::Error)];
     assert_eq!(s.did(), expected);
 }
+
+/// However large it is: nothing is left of what it takes out.
+#[test]
+fn a_later_event_of_a_key_needs_no_room_beside_the_one_it_takes_out() {
+    let mut s = Script::with_limits(|limits| limits.max_unsent = 100);
+    let (waiting, its_job) = s.await_callback();
+    let (blocked, job) = s.stream();
+    let publisher = s.open();
+    s.takes(blocked, Takes::Bytes(0));
+    let keyed = |job: &Job, data: &str| {
+        let token = job.token;
+        format!("{{\"token\":\"{token}\",\"event\":{{\"data\":\"{data}\",\"key\":\"k\"}}}}")
+    };
+    for data in ["x".repeat(500), "y".repeat(600), "z".to_owned()] {
+        assert_eq!(s.sent(publisher, &keyed(&job, &data)), chunk(&data).len());
+        let answer = s.send(publisher, &keyed(&its_job, &data));
+        assert_eq!(answer, "200 {\"status\":\"buffered\"}");
+    }
+    s.takes(blocked, Takes::All);
+    assert_eq!(s.got(blocked), chunk("z"));
+    s.result(&its_job, accepted());
+    assert_eq!(s.got(waiting), STREAM_HEAD.to_owned() + &chunk("z"));
+}

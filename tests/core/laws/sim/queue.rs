@@ -84,15 +84,15 @@ impl Queue {
         (at > 0 || self.begun == 0).then_some(at)
     }
 
-    fn growth(&self, event: &Event) -> usize {
-        let replaced = self.replaced(event).map_or(0, |at| self.entries[at].len);
-        event.len(self.is_old).saturating_sub(replaced)
+    /// Whether an event is too much beside what is left of so many bytes.
+    fn is_full(&self, bytes: usize, event: &Event, max_unsent: usize) -> bool {
+        let rest = bytes - self.replaced(event).map_or(0, |at| self.entries[at].len);
+        rest > 0 && rest + event.len(self.is_old) > max_unsent
     }
 
     /// Whether the window cannot take an event.
     pub(crate) fn is_window_full(&self, event: &Event, max_unsent: usize) -> bool {
-        let window = self.waiting();
-        window > 0 && window + self.growth(event) > max_unsent
+        self.is_full(self.waiting(), event, max_unsent)
     }
 
     /// Appends an event, which takes out what it may.
@@ -121,7 +121,7 @@ impl Queue {
             self.entries.push_back(self.entry(event));
             return Given::Goes;
         }
-        if unsent > 0 && unsent + self.growth(event) > max_unsent {
+        if self.is_full(unsent, event, max_unsent) {
             return Given::Dropped;
         }
         self.append(event);
