@@ -97,8 +97,9 @@
 //!                eight are pending: the publisher is Queueing, and is read no further
 //!                otherwise: one more is pending, with the next number ► answer, 200 receivers
 //! shell      once in a turn: fan_out
-//! gateway      the next members of the oldest's audience, some 64 of them ► catch_up:
+//! gateway      the next members of one's audience, some 64 of them ► catch_up:
 //!                whatever is pending beyond the number that the stream has seen and is for it
+//!              (in turn of the oldest, and of the one that has the fewest left)
 //! shell      Effect::Flush(stream) for each
 //! ```
 //!

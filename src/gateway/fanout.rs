@@ -43,6 +43,8 @@ pub(super) struct FanOuts {
     pending: VecDeque<FanOut>,
     /// The number of the youngest.
     last: u64,
+    /// The last slice was of the one with the fewest places left, and the next one is of the oldest.
+    was_shortest: bool,
     /// Publishers whose fan-out waits for one of these places.
     pub(super) waiting: VecDeque<ConnId>,
 }
@@ -58,6 +60,9 @@ struct FanOut {
     /// Places of the present part that have not been looked at: from the end, so that whoever takes
     /// the place of one that leaves has had its turn.
     left: Option<usize>,
+    /// Somebody was passed over, because older ones had too much for him at once: all are walked
+    /// over again when it is the oldest.
+    is_cut: bool,
 }
 
 /// Whom a fan-out is for.
@@ -102,7 +107,21 @@ impl FanOuts {
             audience,
             parts: 0,
             left: None,
+            is_cut: false,
         });
+    }
+
+    /// Whose slice is the next: in turn the oldest's, so that each comes to its end, and that of the
+    /// one with the fewest places left, so that three receivers need not wait for 100,000.
+    fn choose(&mut self, channels: &Channels, slots: usize) -> usize {
+        self.was_shortest = !self.was_shortest;
+        if !self.was_shortest || self.pending.len() < 2 {
+            return 0;
+        }
+        let left = |it: &FanOut| it.places_left(channels, slots);
+        let all = self.pending.iter().map(left).enumerate();
+        let shortest = all.filter(|(_, left)| *left > 0).min_by_key(|it| it.1);
+        shortest.map_or(0, |(at, _)| at)
     }
 
     /// What the oldest that is younger than `seen` has for a stream, and its number.
@@ -122,20 +141,44 @@ impl FanOuts {
         })
     }
 
-    /// The next slot to look at; `slots` is how many connections there may be. `None`: the oldest
-    /// is done.
-    fn next_slot(&mut self, channels: &Channels, slots: usize) -> Option<u32> {
-        let fan_out = self.pending.front_mut()?;
-        loop {
-            let here = fan_out.audience.len(fan_out.parts, channels, slots)?;
-            let left = fan_out.left.unwrap_or(here).min(here);
-            if let Some(at) = left.checked_sub(1) {
-                fan_out.left = Some(at);
-                return Some(fan_out.audience.slot(fan_out.parts, at, channels));
+    /// Takes one off that was walked over, unless somebody was passed over.
+    fn end(&mut self, at: usize) {
+        match self.pending.get_mut(at) {
+            Some(fan_out) if fan_out.is_cut => {
+                if at == 0 {
+                    (fan_out.parts, fan_out.left, fan_out.is_cut) = (0, None, false);
+                }
             }
-            fan_out.parts += 1;
-            fan_out.left = None;
+            _ => {
+                self.pending.remove(at);
+            }
         }
+    }
+}
+
+impl FanOut {
+    /// The next slot to look at; `slots` is how many connections there may be. `None`: all were
+    /// looked at.
+    fn next_slot(&mut self, channels: &Channels, slots: usize) -> Option<u32> {
+        loop {
+            let here = self.audience.len(self.parts, channels, slots)?;
+            let left = self.left.unwrap_or(here).min(here);
+            if let Some(at) = left.checked_sub(1) {
+                self.left = Some(at);
+                return Some(self.audience.slot(self.parts, at, channels));
+            }
+            self.parts += 1;
+            self.left = None;
+        }
+    }
+
+    /// Places that have not been looked at.
+    fn places_left(&self, channels: &Channels, slots: usize) -> usize {
+        let parts = self.parts..;
+        let lengths = parts.map_while(|part| self.audience.len(part, channels, slots));
+        let all: usize = lengths.sum();
+        let here = self.audience.len(self.parts, channels, slots).unwrap_or(0);
+        all - here + self.left.unwrap_or(here).min(here)
     }
 }
 
@@ -192,18 +235,22 @@ impl<S> Gateway<S> {
     }
 
     /// The same with so many slots, or fewer.
-    pub fn fan_out_by(&mut self, slots: usize, now: Time) {
+    pub fn fan_out_by(&mut self, most_looks: usize, now: Time) {
         let (mut receivers, mut bytes, mut looks) = (0, 0, 0);
+        let Hub {
+            fan_outs, channels, ..
+        } = &mut self.hub;
+        let mut at = fan_outs.choose(channels, self.conns.capacity());
         while !self.hub.fan_outs.is_empty() {
-            if receivers >= SLICE_RECEIVERS || bytes >= SLICE_BYTES || looks >= slots {
+            if receivers >= SLICE_RECEIVERS || bytes >= SLICE_BYTES || looks >= most_looks {
                 return;
             }
             looks += 1;
-            let Hub {
-                fan_outs, channels, ..
-            } = &mut self.hub;
-            let Some(slot) = fan_outs.next_slot(channels, self.conns.capacity()) else {
-                self.fan_out_ended(now);
+            let (pending, channels) = (&mut self.hub.fan_outs.pending, &self.hub.channels);
+            let slots = self.conns.capacity();
+            let Some(slot) = pending[at].next_slot(channels, slots) else {
+                self.walked_over(at, now);
+                at = 0;
                 continue;
             };
             if let Some(id) = self.conns.at(slot as usize) {
@@ -211,6 +258,12 @@ impl<S> Gateway<S> {
                 let given = self.catch_up(id, most, now);
                 receivers += usize::from(given > 0);
                 bytes += given;
+                let seen = self
+                    .conns
+                    .get(id)
+                    .filter(|conn| conn.state.token().is_some());
+                let fan_out = &mut self.hub.fan_outs.pending[at];
+                fan_out.is_cut |= seen.is_some_and(|conn| conn.seen < fan_out.number);
             }
         }
     }
@@ -236,9 +289,9 @@ impl<S> Gateway<S> {
         given
     }
 
-    /// The oldest has come to everybody: there is room for whoever waits.
-    fn fan_out_ended(&mut self, now: Time) {
-        self.hub.fan_outs.pending.pop_front();
+    /// One has come to everybody, or nearly: there may be room for whoever waits.
+    fn walked_over(&mut self, at: usize, now: Time) {
+        self.hub.fan_outs.end(at);
         while !self.hub.fan_outs.is_full()
             && let Some(publisher) = self.hub.fan_outs.waiting.pop_front()
         {

@@ -262,6 +262,10 @@ fn a_publisher_that_waits_is_turned_away_when_strangers_hold_too_much() {
     s.bytes(stranger, half.to_owned() + &"x".repeat(9000));
     s.bytes(waiting, post(&to_all(&"y".repeat(12_000))));
     assert_eq!(s.answers(waiting), "503 OVERLOADED close Retry-After=5");
+    assert!(
+        s.did().contains(&Did::Read(waiting)),
+        "what follows is discarded"
+    );
     assert_eq!(s.answers(stranger), "");
     all_fan_out(&mut s);
     assert_eq!(s.got(client), first, "the younger one has paid");
@@ -365,4 +369,25 @@ fn a_later_event_of_a_key_needs_no_room_beside_the_one_it_takes_out() {
     assert_eq!(s.got(blocked), chunk("z"));
     s.result(&its_job, accepted());
     assert_eq!(s.got(waiting), STREAM_HEAD.to_owned() + &chunk("z"));
+}
+
+#[test]
+fn a_few_need_not_wait_until_a_crowd_has_been_served() {
+    let mut s = Script::new();
+    let publisher = s.open();
+    let crowd: Vec<_> = (0..6 * SLICE).map(|_| s.stream().0).collect();
+    let few = members(&mut s, publisher, 3);
+    let all = crowd.len() + few.len();
+    assert_eq!(s.send(publisher, &to_all("all")), receivers(all));
+    assert_eq!(s.send(publisher, &to_channel("c", "few")), receivers(3));
+    // A slice of each.
+    s.fan_out();
+    s.fan_out();
+    for (client, _) in &few {
+        assert_eq!(s.got(*client), chunk("all") + &chunk("few"));
+    }
+    let served = crowd.iter().filter(|client| !s.got(**client).is_empty());
+    assert!(served.count() <= 2 * SLICE);
+    assert!(s.gw.is_fanning_out());
+    all_fan_out(&mut s);
 }
