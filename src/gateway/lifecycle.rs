@@ -233,15 +233,8 @@ impl<S> Conn<S> {
     /// Why a stream that the backend has accepted may not open: it would be deaf (contract,
     /// section 11).
     fn deafness(&self, hub: &Hub, directives: &Directives) -> Option<&'static str> {
-        let channels = &hub.channels;
-        let is_new = |name: &&String| {
-            let channel = channels.find(name);
-            channel.is_none_or(|it| !channels.of(&self.joined).any(|joined| joined == it))
-        };
-        let new = directives.channels.iter().filter(is_new).count();
-        let all = channels.of(&self.joined).count() + new;
-        let too_many = (all > hub.settings.limits.max_channels)
-            .then_some("'channels' names more channels than MAX_CHANNELS");
+        let is_too_much = hub.is_in_too_many(&self.joined, &[], &directives.channels);
+        let too_many = is_too_much.then_some("'channels' names more channels than MAX_CHANNELS");
         directives.deaf.or(too_many)
     }
 

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 
+use super::channels::{ChannelId, Joined};
 use super::conn::{Conn, State};
 use super::frame::Frame;
 use super::hub::Hub;
@@ -137,8 +138,9 @@ impl<S> Gateway<S> {
         let Some(target) = known else {
             return self.hub.refuse_token(token, now);
         };
-        if let Some((conn, hub)) = self.both(target)
-            && conn.channels_after(hub, what) > hub.settings.limits.max_channels
+        if !what.subscribe.is_empty()
+            && let Some((conn, hub)) = self.both(target)
+            && hub.is_in_too_many(&conn.joined, what.unsubscribe, what.subscribe)
         {
             return hub.refuse_send(SendError::InvalidChannel, now);
         }
@@ -288,20 +290,6 @@ impl<S> Conn<S> {
         Verdict::Done(BUFFERED.into())
     }
 
-    /// In how many channels the stream would be.
-    fn channels_after(&self, hub: &Hub, what: &ForOne<'_>) -> usize {
-        if what.subscribe.is_empty() {
-            return 0;
-        }
-        let joined = hub.channels.of(&self.joined);
-        let names = joined.map(|channel| hub.channels.name(channel));
-        let stays = |name: &&str| {
-            let is_it = |other: &Cow<'_, str>| other == name;
-            !what.unsubscribe.iter().any(is_it) && !what.subscribe.iter().any(is_it)
-        };
-        names.filter(stays).count() + what.subscribe.len()
-    }
-
     fn change_channels(&mut self, hub: &mut Hub, what: &ForOne<'_>) {
         for name in what.unsubscribe {
             hub.channels.leave(&mut self.joined, name);
@@ -313,6 +301,23 @@ impl<S> Conn<S> {
 }
 
 impl Hub {
+    /// Whether a stream would be in more channels than it may, once it has left some and joined
+    /// others.
+    pub(super) fn is_in_too_many<N: AsRef<str>>(
+        &self,
+        joined: &Joined,
+        leaves: &[N],
+        joins: &[N],
+    ) -> bool {
+        let stays = |channel: &ChannelId| {
+            let name = self.channels.name(*channel);
+            let is_it = |other: &N| other.as_ref() == name;
+            !leaves.iter().any(is_it) && !joins.iter().any(is_it)
+        };
+        let stay = self.channels.of(joined).filter(stays).count();
+        stay + joins.len() > self.settings.limits.max_channels
+    }
+
     /// The token is nobody's, or not any more.
     fn refuse_token(&mut self, token: &str, now: Time) -> Verdict {
         self.journal.token_unknown(token, now);
