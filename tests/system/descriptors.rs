@@ -238,6 +238,7 @@ fn a_memory_limit_is_kept_by_the_total_of_held_bytes() {
         .backend(&backend)
         .env("REQUEST_TIMEOUT_SECONDS", "600")
         .env("HEARTBEAT_INTERVAL_SECONDS", "600")
+        .env("NEW_CONNECTION_TIMEOUT_SECONDS", "600")
         .start();
     let (mut stream, token) = open_stream(&gateway, &backend, "/s");
     let pid = gateway.pid().try_into().expect("a process id");
