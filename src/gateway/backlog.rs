@@ -5,10 +5,11 @@
 //! one only (contract, section 11); what has begun to be written is left alone, and so is what the
 //! socket was not offered yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
-use super::frame::{Frame, Shared};
+use super::frame::{Frame, Keyed, Shared};
 use crate::sse::Framing;
 
 /// Frames among which those with a key are found by looking at each; beyond that by a map.
@@ -39,7 +40,7 @@ pub(super) struct Backlog {
     /// Frames with a key.
     keyed: usize,
     /// The places of those, once many frames wait.
-    places: Option<HashMap<Rc<str>, u64>>,
+    places: Option<HashMap<Keyed, u64>>,
 }
 
 impl Default for Backlog {
@@ -67,7 +68,7 @@ impl Backlog {
         let places = self.places.as_ref().map_or(0, |places| places.capacity());
         size_of::<Backlog>()
             + self.frames.capacity() * size_of::<Option<Rc<Frame>>>()
-            + places * size_of::<(Rc<str>, u64)>()
+            + places * size_of::<(Keyed, u64)>()
     }
 
     /// What is to be written next, piece by piece.
@@ -115,11 +116,11 @@ impl Backlog {
             return;
         }
         let begun = usize::from(self.written > 0);
-        let mut later = HashMap::new();
+        let mut later = HashSet::new();
         for at in (begun..self.frames.len()).rev() {
             let frame = self.frames[at].as_ref();
-            if let Some(key) = frame.and_then(|frame| frame.key())
-                && later.insert(Rc::clone(key), at as u64).is_some()
+            if let Some(keyed) = frame.and_then(Keyed::new)
+                && !later.insert(keyed)
             {
                 self.take_out(at, framing, shared);
             }
@@ -131,12 +132,9 @@ impl Backlog {
     pub(super) fn push(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
         shared.hold(&frame);
         self.unsent += frame.bytes(framing).len();
-        if let Some(key) = frame.key() {
-            self.keyed += 1;
+        if let Some(keyed) = Keyed::new(&frame) {
             let place = self.first + self.frames.len() as u64;
-            if let Some(places) = &mut self.places {
-                places.insert(Rc::clone(key), place);
-            }
+            self.note(keyed, place);
         }
         self.frames.push_back(Some(frame));
         if self.keyed > 0 && self.frames.len() > FEW && self.places.is_none() {
@@ -153,11 +151,8 @@ impl Backlog {
         shared.hold(&frame);
         self.unsent += frame.bytes(framing).len();
         self.first -= 1;
-        if let Some(key) = frame.key() {
-            self.keyed += 1;
-            if let Some(places) = &mut self.places {
-                places.insert(Rc::clone(key), self.first);
-            }
+        if let Some(keyed) = Keyed::new(&frame) {
+            self.note(keyed, self.first);
         }
         self.frames.push_front(Some(frame));
     }
@@ -185,8 +180,16 @@ impl Backlog {
         (self.keyed, self.places) = (0, None);
     }
 
+    /// Notes where a frame with a key is put, the last one of its key.
+    fn note(&mut self, keyed: Keyed, place: u64) {
+        self.keyed += 1;
+        if let Some(places) = &mut self.places {
+            put(places, keyed, place);
+        }
+    }
+
     /// Where an event with this key waits of which nothing is written.
-    fn place(&self, key: &Rc<str>) -> Option<u64> {
+    fn place(&self, key: &str) -> Option<u64> {
         let begun = self.first + u64::from(self.written > 0);
         if self.keyed == 0 {
             return None;
@@ -256,13 +259,19 @@ impl Backlog {
         let Some(places) = &mut self.places else {
             return;
         };
-        let frames = (self.first..).zip(&self.frames);
-        let keyed = frames.filter_map(|(place, frame)| {
-            let key = frame.as_ref()?.key()?;
-            Some((Rc::clone(key), place))
-        });
-        *places = keyed.collect();
+        places.clear();
+        for (place, frame) in (self.first..).zip(&self.frames) {
+            if let Some(keyed) = frame.as_ref().and_then(Keyed::new) {
+                put(places, keyed, place);
+            }
+        }
     }
+}
+
+/// Notes a frame's place under its own key: what is noted must not keep an earlier frame.
+fn put(places: &mut HashMap<Keyed, u64>, keyed: Keyed, place: u64) {
+    places.remove::<str>(keyed.borrow());
+    places.insert(keyed, place);
 }
 
 /// Empty backlogs waiting for their next use, so that a stream that keeps up costs no allocation.

@@ -1,60 +1,78 @@
 //! One event's bytes: encoded once, however many streams it goes to.
 
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use crate::sse::{self, Fields, Framing};
 
 /// What goes to a stream in one piece; shared by all for whom it waits.
 pub(super) struct Frame {
-    /// As a stream of HTTP/1.1 has it, in one chunk (RFC 9112, section 7.1).
-    chunk: Box<[u8]>,
-    /// Bytes before and behind what a stream of HTTP/1.0 has of it.
-    around: (u8, u8),
-    /// An event that comes later with the same key takes this one out where it waits.
-    key: Option<Rc<str>>,
+    /// As a stream of HTTP/1.1 has it, in one chunk (RFC 9112, section 7.1); behind that its key.
+    bytes: Box<[u8]>,
+    /// Where it stands among the events of the history: behind those up to this one.
+    at: u64,
     /// Backlogs that it waits in.
     holders: Cell<u32>,
+    /// Bytes before what a stream of HTTP/1.0 has of it; behind that there are two. Zero: it has
+    /// all of it.
+    before: u8,
+    key_len: u8,
 }
 
 impl Frame {
-    /// An event; `key` as in [`Frame::key`].
-    pub(super) fn event(fields: &Fields<'_>, key: Option<&str>) -> Rc<Frame> {
+    /// An event that was read when there were `at` of them; one that comes later with the same
+    /// `key` takes it out where it waits.
+    pub(super) fn event(fields: &Fields<'_>, key: Option<&str>, at: u64) -> Rc<Frame> {
+        let key = key.unwrap_or_default();
         let length = sse::event_len(fields);
-        let mut chunk = Vec::with_capacity(length + sse::CHUNK_OVERHEAD);
-        sse::write_event(&mut chunk, Framing::Chunked, fields);
-        let around = chunk.len() - length;
+        let mut bytes = Vec::with_capacity(length + sse::CHUNK_OVERHEAD + key.len());
+        sse::write_event(&mut bytes, Framing::Chunked, fields);
+        let around = bytes.len() - length;
+        bytes.extend_from_slice(key.as_bytes());
         Rc::new(Frame {
-            chunk: chunk.into_boxed_slice(),
-            around: (around as u8 - 2, 2),
-            key: key.map(Rc::from),
+            bytes: bytes.into_boxed_slice(),
+            at,
             holders: Cell::new(0),
+            before: around as u8 - 2,
+            key_len: key.len() as u8,
         })
     }
 
     /// Bytes that are the same for every stream of this framing and no event.
     pub(super) fn raw(bytes: &[u8]) -> Rc<Frame> {
         Rc::new(Frame {
-            chunk: bytes.into(),
-            around: (0, 0),
-            key: None,
+            bytes: bytes.into(),
+            at: 0,
             holders: Cell::new(0),
+            before: 0,
+            key_len: 0,
         })
     }
 
     /// What a stream gets.
     pub(super) fn bytes(&self, framing: Framing) -> &[u8] {
-        let (before, behind) = self.around;
-        match framing {
-            Framing::Chunked => &self.chunk,
-            Framing::Plain => &self.chunk[before.into()..self.chunk.len() - usize::from(behind)],
+        let chunk = &self.bytes[..self.bytes.len() - usize::from(self.key_len)];
+        match (framing, self.before) {
+            (Framing::Chunked, _) | (_, 0) => chunk,
+            (Framing::Plain, before) => &chunk[before.into()..chunk.len() - 2],
         }
     }
 
+    /// Where it stands among the events of the history: behind those up to this one.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// Names what only the latest event of is worth anything (contract, section 11, keep-latest).
-    pub(super) fn key(&self) -> Option<&Rc<str>> {
-        self.key.as_ref()
+    pub(super) fn key(&self) -> Option<&str> {
+        let (_, key) = self
+            .bytes
+            .split_at(self.bytes.len() - usize::from(self.key_len));
+        // It is where a text was put.
+        std::str::from_utf8(key).ok().filter(|key| !key.is_empty())
     }
 
     /// Whether it waits for anybody.
@@ -64,15 +82,51 @@ impl Frame {
 
     /// Bytes of memory that waiting for somebody takes.
     pub(super) fn memory(&self) -> usize {
-        size_of::<Frame>() + self.chunk.len() + self.key.as_ref().map_or(0, |key| key.len())
+        size_of::<Frame>() + self.bytes.len()
     }
 }
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.chunk))
+        f.write_str(&String::from_utf8_lossy(&self.bytes))
     }
 }
+
+/// A frame that has a key, found by it.
+#[derive(Debug)]
+pub(super) struct Keyed(Rc<Frame>);
+
+impl Keyed {
+    /// `None` when it has none.
+    pub(super) fn new(frame: &Rc<Frame>) -> Option<Keyed> {
+        frame.key()?;
+        Some(Keyed(Rc::clone(frame)))
+    }
+
+    fn key(&self) -> &str {
+        self.0.key().unwrap_or_default()
+    }
+}
+
+impl Borrow<str> for Keyed {
+    fn borrow(&self) -> &str {
+        self.key()
+    }
+}
+
+impl Hash for Keyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Keyed) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Keyed {}
 
 /// Bytes of all frames that wait for anybody; each counts once, however many wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,7 +168,7 @@ mod tests {
             retry: None,
             data: data.into(),
         };
-        Frame::event(&fields, key)
+        Frame::event(&fields, key, 0)
     }
 
     #[test]
@@ -127,6 +181,17 @@ mod tests {
         let large = event("", &"x".repeat(5_000_000), None);
         assert_eq!(large.bytes(Framing::Plain).len(), 5_000_008);
         assert_eq!(Frame::raw(b"end").bytes(Framing::Plain), b"end");
+    }
+
+    #[test]
+    fn the_key_is_no_part_of_what_a_stream_gets() {
+        let (bare, keyed) = (event("n", "a", None), event("n", "a", Some("k\u{7e}")));
+        for framing in [Framing::Plain, Framing::Chunked] {
+            assert_eq!(bare.bytes(framing), keyed.bytes(framing));
+        }
+        assert_eq!((bare.key(), keyed.key()), (None, Some("k~")));
+        assert!(Keyed::new(&bare).is_none());
+        assert_eq!(Keyed::new(&keyed), Keyed::new(&event("", "", Some("k~"))));
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl<S> Conn<S> {
             return sse::write_event(out, framing, &fields);
         };
         let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
-        let event = Frame::event(&fields, Some(key));
+        let event = Frame::event(&fields, Some(key), 0);
         backlog.push_front(event, framing, &mut hub.shared);
     }
 

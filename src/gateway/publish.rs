@@ -112,7 +112,7 @@ impl Hub {
         if is_something {
             let frame: Option<Rc<Frame>> = event.map(|event| {
                 let fields = self.settings.event_format.fields(event);
-                Frame::event(&fields, event.key.as_deref())
+                Frame::event(&fields, event.key.as_deref(), 0)
             });
             self.fan_outs.begin(audience, frame, close);
         }

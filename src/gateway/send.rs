@@ -233,7 +233,7 @@ impl<S> Conn<S> {
         let fields = hub.settings.event_format.fields(event);
         // What may be taken out, or stands behind such, must be told apart from the rest.
         if event.key.is_some() || self.backlog.is_some() {
-            let frame = Frame::event(&fields, event.key.as_deref());
+            let frame = Frame::event(&fields, event.key.as_deref(), 0);
             if !self.append(hub, frame, now) {
                 return Put::Nowhere;
             }
@@ -273,7 +273,7 @@ impl<S> Conn<S> {
             && !is_over
         {
             let fields = hub.settings.event_format.fields(event);
-            let frame = Frame::event(&fields, event.key.as_deref());
+            let frame = Frame::event(&fields, event.key.as_deref(), 0);
             if let Some(limit) = self.window_limit(hub, &frame, frame.memory()) {
                 hub.journal.limit(limit, Some(token), now);
                 return Verdict::Refused(routes::BUFFER_FULL);
