@@ -11,7 +11,7 @@ use ssegateway::sse::{self, Format, Framing};
 use ssegateway::time::Time;
 use ssegateway::tokens::TokenIndex;
 use ssegateway::wheel::Wheel;
-use ssegateway::wire::{self, Event};
+use ssegateway::wire::{self, Event, Rules};
 use uuid::Uuid;
 
 fn main() {
@@ -54,7 +54,11 @@ fn request_head(bencher: Bencher<'_, '_>, whose: &str) {
 
 #[divan::bench]
 fn send_command() -> bool {
-    wire::send_command(black_box(COMMAND), 64).is_ok()
+    let rules = Rules {
+        max_channels: 64,
+        has_history: false,
+    };
+    wire::send_command(black_box(COMMAND), rules).is_ok()
 }
 
 /// A hundred bytes in so many lines.

@@ -1,11 +1,12 @@
 //! Callbacks as data: what the core asks of the workers and what they bring back
-//! (contract, sections 2 and 3).
+//! (contract, sections 2, 3 and 12).
 //!
 //! Every [`Job`] that was submitted comes back as exactly one [`CallbackResult`], whatever happens
 //! to the worker; the core's lifecycle accounting rests on that.
 
 use uuid::Uuid;
 
+use crate::event_id::EventId;
 use crate::header_store::Request;
 use crate::time::Time;
 use crate::wire::Directives;
@@ -63,6 +64,9 @@ pub struct Job {
     pub action: Action,
     /// What the client asked for, the same in both callbacks.
     pub request: Request,
+    /// The last event so far, for a connect callback's `position` (contract, section 12); `None`
+    /// without history. Boxed, as thousands of jobs may wait.
+    pub position: Option<Box<EventId>>,
 }
 
 /// What became of a [`Job`].

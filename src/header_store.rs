@@ -102,6 +102,12 @@ impl Request {
         store.request = request;
         text.chars().map(|c| c as u8).collect()
     }
+
+    /// The value of the header field of this lower-cased name, bytes above 0x7F read as Latin-1
+    /// (contract, section 2, step 3); `None` when the request had none.
+    pub fn field(&self, name: &str) -> Option<String> {
+        self.store.lock().value(self.id, name)
+    }
 }
 
 impl Clone for Request {
@@ -326,6 +332,20 @@ impl Store {
         }
         json.extend_from_slice(b"}}");
         self.request = request;
+    }
+
+    /// The value of a request's field. No escape can be in a name, which is an HTTP token.
+    fn value(&mut self, id: u32, name: &str) -> Option<String> {
+        let (request, fields) = self.request(id);
+        let mut field = mem::take(&mut self.field);
+        let value = numbers(&request[fields..]).find_map(|id| {
+            field.clear();
+            self.read(id, &mut field);
+            let behind = field.strip_prefix(b"\"")?.strip_prefix(name.as_bytes())?;
+            serde_json::from_slice(behind.strip_prefix(b"\":")?).ok()
+        });
+        (self.request, self.field) = (request, field);
+        value
     }
 
     /// Forgets one holder of a text; whether it was the last.

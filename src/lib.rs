@@ -121,6 +121,7 @@
 pub mod buf;
 pub mod callback;
 pub mod config;
+pub mod event_id;
 pub mod gateway;
 pub mod header_store;
 pub mod healthcheck;

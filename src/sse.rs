@@ -290,6 +290,7 @@ mod tests {
                 id: Some("i".into()),
                 retry: Some(5),
                 key: Some("k".into()),
+                retain: false,
             };
             let enveloped = Fields {
                 name: "",
@@ -319,6 +320,7 @@ mod tests {
                 id: Some("i".into()),
                 retry: Some(0),
                 key: None,
+                retain: false,
             };
             let stands = format.fields(&event);
             let expected = Fields {

@@ -1,4 +1,4 @@
-//! The JSON of sends and of callbacks (contract, sections 2 to 4 and 11). Bytes to types and back,
+//! The JSON of sends and of callbacks (contract, sections 2 to 4, 11 and 12). Bytes to types and back,
 //! no behaviour.
 
 mod answer;
@@ -20,8 +20,9 @@ pub struct Directives {
     pub event: Option<Box<Event<'static>>>,
     /// Whether to close after it.
     pub close: bool,
-    /// The channels that the stream joins, each once, at most 1,000 (contract, section 11).
-    pub channels: Vec<String>,
+    /// What the stream joins, and where it begins there; `None` when the answer tells neither.
+    /// Most answers do not, and a stream's callback is kept until its client is served.
+    pub joins: Option<Box<Joins>>,
     /// Why the stream may not open although the backend accepts it: its `channels` cannot be used.
     /// A sentence for the log.
     pub deaf: Option<&'static str>,
@@ -29,7 +30,23 @@ pub struct Directives {
     pub problem: Option<&'static str>,
 }
 
-/// One event as the backend gives it (contract, sections 4 and 11).
+/// What a connect answer tells about channels (contract, sections 11 and 12).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joins {
+    /// The channels that the stream joins, each once, at most 1,000.
+    pub channels: Vec<String>,
+    /// Where it begins in them, whatever the client says: any text, also the empty one.
+    pub last_event_id: Option<String>,
+}
+
+impl Directives {
+    /// The channels that the stream joins, each once (contract, section 11).
+    pub fn channels(&self) -> &[String] {
+        self.joins.as_ref().map_or(&[], |joins| &joins.channels)
+    }
+}
+
+/// One event as the backend gives it (contract, sections 4, 11 and 12).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event<'a> {
     /// The event's type; empty for none. Without CR, LF and NUL.
@@ -43,9 +60,21 @@ pub struct Event<'a> {
     pub retry: Option<u32>,
     /// Takes out an earlier event of the same key that is unsent: 1 to 200 bytes of 0x21 to 0x7E.
     pub key: Option<Cow<'a, str>>,
+    /// Whether it becomes the current value of the channels that it is for (contract, section 12).
+    pub retain: bool,
 }
 
-/// What `POST /internal/send` asks for (contract, sections 4 and 11).
+/// What a send is checked against, besides itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How many channels one stream may be in, at most 1,000 (contract, section 11).
+    pub max_channels: usize,
+    /// Whether past events are kept: no event may bring an id of its own then (contract, section
+    /// 12).
+    pub has_history: bool,
+}
+
+/// What `POST /internal/send` asks for (contract, sections 4, 11 and 12).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendCommand<'a> {
     /// Whom it is for.
@@ -68,6 +97,9 @@ pub enum Target<'a> {
         unsubscribe: Vec<Cow<'a, str>>,
         /// At most as many as a stream may be in.
         subscribe: Vec<Cow<'a, str>>,
+        /// Where it begins in what it joins: any text, also the empty one (contract, section 12).
+        /// `None` when it joins nothing.
+        last_event_id: Option<Cow<'a, str>>,
     },
     /// The streams with these tokens, at most 1,000.
     Tokens(Vec<Cow<'a, str>>),
@@ -98,12 +130,15 @@ pub enum SendError {
     EventName,
     /// `close` is not a boolean.
     CloseType,
-    /// `event.id` is none.
+    /// `event.id` is none, or is there although the gateway gives the ids, or `last_event_id` is no
+    /// string.
     EventId,
     /// `event.retry` is none.
     EventRetry,
     /// `event.key` is none.
     EventKey,
+    /// `event.retain` is not a boolean, or is true without a channel.
+    EventRetain,
 }
 
 impl SendError {
@@ -122,6 +157,7 @@ impl SendError {
             SendError::EventId => "INVALID_EVENT_ID",
             SendError::EventRetry => "INVALID_EVENT_RETRY",
             SendError::EventKey => "INVALID_EVENT_KEY",
+            SendError::EventRetain => "INVALID_EVENT_RETAIN",
         }
     }
 
@@ -151,13 +187,18 @@ impl SendError {
             SendError::CloseType => "The field 'close' must be true or false.",
             SendError::EventId => {
                 "The field 'event.id' must be a string of 1 to 200 bytes from 0x21 to 0x7E, and not \
-                 'earliest'."
+                 'earliest'; with HISTORY_BYTES set the gateway gives the ids, and it must not be \
+                 there. The field 'last_event_id' must be a string."
             }
             SendError::EventRetry => {
                 "The field 'event.retry' must be an integer from 0 to 86400000, in milliseconds."
             }
             SendError::EventKey => {
                 "The field 'event.key' must be a string of 1 to 200 bytes from 0x21 to 0x7E."
+            }
+            SendError::EventRetain => {
+                "The field 'event.retain' must be true or false, and true only beside 'channel' or \
+                 'channels'."
             }
         }
     }

@@ -11,9 +11,13 @@ use ssegateway::config::Limits;
 use ssegateway::gateway::{ConnId, Effect, Gateway, Scope, Settings};
 use ssegateway::sse::{Format, Framing, event_len, write_event};
 use ssegateway::time::Time;
-use ssegateway::wire::{Directives, send_command};
+use ssegateway::wire::{Directives, Rules, send_command};
 
 const STREAMS: usize = 100;
+const RULES: Rules = Rules {
+    max_channels: 64,
+    has_history: false,
+};
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 struct House {
@@ -171,7 +175,7 @@ fn lists_of_millions() {
     let distinct = body(&distinct.concat());
     for (body, is_accepted) in [(repeated, true), (distinct, false)] {
         let info = measure(|| {
-            let command = send_command(body.as_bytes(), 64);
+            let command = send_command(body.as_bytes(), RULES);
             assert_eq!(command.is_ok(), is_accepted);
         });
         assert!(info.bytes_max < 256 * 1024, "{info:?}");
@@ -185,7 +189,7 @@ fn commands_to_one_stream() {
     let body = br#"{"token":"t","event":{"name":"n","data":"d","id":"i","retry":5,"key":"k"},"close":true}"#;
     let mut out = Vec::with_capacity(256);
     let info = measure(|| {
-        let command = send_command(body, 64).expect("a command");
+        let command = send_command(body, RULES).expect("a command");
         let event = command.event.as_ref().expect("an event");
         let fields = Format::Plain.fields(event);
         out.reserve(event_len(&fields));

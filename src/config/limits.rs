@@ -49,6 +49,13 @@ pub struct Limits {
     pub max_streams: usize,
     /// Channels that one stream may be in (contract, section 11). 1 to 1,000.
     pub max_channels: usize,
+    /// Bytes of past events that are kept for those who come again (contract, section 12); zero for
+    /// none, and events have no ids of the gateway's.
+    pub history: usize,
+    /// Until a past event is forgotten. At least a second.
+    pub history_time: Duration,
+    /// Bytes of the current values of all channels; beyond it 503 `RETAINED_FULL`.
+    pub max_retained: usize,
     /// Connections at once; beyond it the longest idle one is closed, or accepting pauses. Derived;
     /// more than `max_streams`.
     pub max_connections: usize,
@@ -109,6 +116,9 @@ impl Limits {
             keepalive_interval: none,
             max_streams: 0,
             max_channels: 0,
+            history: 0,
+            history_time: none,
+            max_retained: 0,
             max_connections: 0,
             internal_places: 0,
             connect_timeout: none,

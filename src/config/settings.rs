@@ -1,5 +1,5 @@
 //! The one table of settings: name, default, what is allowed, meaning (contract, sections 6, 8,
-//! 10, 11 and 16). The parser, `--help` and [`Limits::default`](super::Limits) all read it.
+//! 10 to 12 and 16). The parser, `--help` and [`Limits::default`](super::Limits) all read it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -176,6 +176,12 @@ pub static SETTINGS: &[Setting] = &[
         help: "Most streams at once, connects under way included; beyond it 503." },
     size("MAX_CHANNELS", "64", (1, 1000, "NUMBER"), |l| &mut l.max_channels,
         "Most channels that one stream may be in."),
+    size("HISTORY_BYTES", "0", (0, 1024 * GIB, "BYTES"), |l| &mut l.history,
+        "Memory for past events to channels, which clients that come again get; 0 for none."),
+    time("HISTORY_SECONDS", "300", DAY, |l| &mut l.history_time,
+        "Time after which a past event is forgotten."),
+    size("MAX_RETAINED_BYTES", "16777216", (0, 64 * GIB, "BYTES"), |l| &mut l.max_retained,
+        "Most memory for the current values of all channels; beyond it 503."),
     time("CONNECT_TIMEOUT_SECONDS", "5", DAY, |l| &mut l.connect_timeout,
         "Time for a connect callback, from the client's request on; beyond it 504."),
     time("DISCONNECT_TIMEOUT_SECONDS", "5", DAY, |l| &mut l.disconnect_timeout,

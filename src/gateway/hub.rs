@@ -113,6 +113,7 @@ impl Hub {
             token,
             action,
             request,
+            position: None,
         }));
     }
 }

@@ -201,7 +201,7 @@ impl<S> Conn<S> {
         {
             hub.journal.event_sent(token, &sent, &request);
         }
-        for channel in &directives.channels {
+        for channel in directives.channels() {
             hub.channels
                 .join(&mut self.joined, self.id.index(), channel);
         }
@@ -233,7 +233,7 @@ impl<S> Conn<S> {
     /// Why a stream that the backend has accepted may not open: it would be deaf (contract,
     /// section 11).
     fn deafness(&self, hub: &Hub, directives: &Directives) -> Option<&'static str> {
-        let is_too_much = hub.is_in_too_many(&self.joined, &[], &directives.channels);
+        let is_too_much = hub.is_in_too_many(&self.joined, &[], directives.channels());
         let too_many = is_too_much.then_some("'channels' names more channels than MAX_CHANNELS");
         directives.deaf.or(too_many)
     }

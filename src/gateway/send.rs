@@ -23,7 +23,7 @@ use crate::callback::Reason;
 use crate::sse;
 use crate::time::Time;
 use crate::tokens;
-use crate::wire::{self, Event, SendCommand, SendError, Target};
+use crate::wire::{self, Event, Rules, SendCommand, SendError, Target};
 
 const OK: &str = "{\"status\":\"ok\"}";
 const BUFFERED: &str = "{\"status\":\"buffered\"}";
@@ -76,7 +76,12 @@ enum Put {
 impl<S> Gateway<S> {
     /// Carries out one send and answers it, at once or when its event's write was tried.
     pub(super) fn send(&mut self, publisher: ConnId, body: &[u8], now: Time) {
-        let verdict = match wire::send_command(body, self.hub.settings.limits.max_channels) {
+        let limits = &self.hub.settings.limits;
+        let rules = Rules {
+            max_channels: limits.max_channels,
+            has_history: limits.history > 0,
+        };
+        let verdict = match wire::send_command(body, rules) {
             Ok(command) => self.carry_out(&command, now),
             Err(error) => self.hub.refuse_send(error, now),
         };
@@ -118,6 +123,7 @@ impl<S> Gateway<S> {
                 token,
                 unsubscribe,
                 subscribe,
+                last_event_id: _,
             } => {
                 let what = ForOne {
                     unsubscribe,

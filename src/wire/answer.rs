@@ -1,11 +1,12 @@
-//! From a callback's 2xx answer to what it directs (contract, section 2, step 6, and section 11).
+//! From a callback's 2xx answer to what it directs (contract, section 2, step 6, and sections 11 and
+//! 12).
 
 use std::borrow::Cow;
 
 use super::names::{MOST_NAMES, Names, is_channel};
 use super::raw::{self, Field, RawCommand, RawEvent, Whose, WrongType};
 use super::send::{id, is_event_name, key, retry};
-use super::{Directives, Event};
+use super::{Directives, Event, Joins};
 
 /// Reads the body of a callback's 2xx answer; `None` stands for a body that passed the size limit.
 ///
@@ -52,14 +53,27 @@ fn lenient(raw: RawCommand<'_>) -> Directives {
             None
         }
     };
+    let last_event_id = match raw.last_event_id.given().transpose() {
+        Ok(id) => id.map(Cow::into_owned),
+        Err(_) => {
+            problem = Some("'last_event_id' is not a string");
+            None
+        }
+    };
     let (channels, deaf) = match channels(raw.target.channels.given()) {
         Ok(channels) => (channels, None),
         Err(reason) => (Vec::new(), Some(reason)),
     };
+    let joins = (!channels.is_empty() || last_event_id.is_some()).then(|| {
+        Box::new(Joins {
+            channels,
+            last_event_id,
+        })
+    });
     Directives {
         event,
         close,
-        channels,
+        joins,
         deaf,
         problem,
     }
@@ -97,12 +111,16 @@ fn lenient_event(
         *problem = Some("'event.key' is not 1 to 200 bytes from 0x21 to 0x7E");
         None
     });
+    if !matches!(raw.more.retain, Field::Absent | Field::Is(false)) {
+        *problem = Some("'event.retain' is for events to channels");
+    }
     Some(Box::new(Event {
         name,
         data: owned(data),
         id: id.map(owned),
         retry,
         key: key.map(owned),
+        retain: false,
     }))
 }
 

@@ -47,6 +47,7 @@ pub(super) struct RawCommand<'a> {
     pub(super) subscribe: Field<Names<'a>>,
     pub(super) event: Field<RawEvent<'a>>,
     pub(super) close: Field<bool>,
+    pub(super) last_event_id: Field<Cow<'a, str>>,
 }
 
 /// The fields of which a send has exactly one. An answer's `channels` are those of its stream.
@@ -67,20 +68,24 @@ pub(super) struct RawEvent<'a> {
     pub(super) more: RawMore<'a>,
 }
 
-/// An event's fields that are checked after all others (contract, section 11).
+/// An event's fields that are checked after all others (contract, sections 11 and 12).
 #[derive(Debug, Default)]
 pub(super) struct RawMore<'a> {
     pub(super) id: Field<Cow<'a, str>>,
     pub(super) retry: Field<u64>,
     pub(super) key: Field<Cow<'a, str>>,
+    pub(super) retain: Field<bool>,
 }
+
+/// The fields that are known in a callback's answer.
+const OF_ANSWERS: [&str; 4] = ["event", "close", "channels", "last_event_id"];
 
 /// Whose body it is, and which fields are known in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
     /// A send's: all of them.
     Send,
-    /// A callback's answer's: `event`, `close` and `channels`.
+    /// A callback's answer's: those of [`OF_ANSWERS`].
     Answer,
 }
 
@@ -202,7 +207,7 @@ fn take_command<'de, A: MapAccess<'de>>(
     let target = &mut command.target;
     while let Some(key) = key(map)? {
         match &*key {
-            key if whose == Whose::Answer && !matches!(key, "event" | "close" | "channels") => {
+            key if whose == Whose::Answer && !OF_ANSWERS.contains(&key) => {
                 map.next_value_seed(Wanted::Nothing)?;
             }
             "token" => text(&mut target.token, map)?,
@@ -218,6 +223,7 @@ fn take_command<'de, A: MapAccess<'de>>(
                 command.event = taken(value, event);
             }
             "close" => boolean(&mut command.close, map)?,
+            "last_event_id" => text(&mut command.last_event_id, map)?,
             _ => {
                 map.next_value_seed(Wanted::Nothing)?;
             }
@@ -242,6 +248,7 @@ fn take_event<'de, A: MapAccess<'de>>(
                 }
             }
             "key" => text(&mut event.more.key, map)?,
+            "retain" => boolean(&mut event.more.retain, map)?,
             _ => {
                 map.next_value_seed(Wanted::Nothing)?;
             }

@@ -1,10 +1,10 @@
-//! From a send's body to a command: the contract's checks, in its order (sections 4 and 11).
+//! From a send's body to a command: the contract's checks, in its order (sections 4, 11 and 12).
 
 use std::borrow::Cow;
 
 use super::names::{MOST_NAMES, Names, is_channel, is_word};
 use super::raw::{self, Field, RawEvent, RawMore, RawTarget, Whose};
-use super::{Event, SendCommand, SendError, Target};
+use super::{Event, Rules, SendCommand, SendError, Target};
 
 /// Most channels of one send.
 const MOST_CHANNELS: usize = 64;
@@ -12,9 +12,8 @@ const MOST_CHANNELS: usize = 64;
 /// Most milliseconds that an event may tell its reader to wait before it comes again: a day.
 const MOST_RETRY: u64 = 86_400_000;
 
-/// Reads the body of a send; `max_channels` is how many channels one stream may be in, at most
-/// 1,000.
-pub fn send_command(body: &[u8], max_channels: usize) -> Result<SendCommand<'_>, SendError> {
+/// Reads the body of a send (contract, sections 4, 11 and 12).
+pub fn send_command(body: &[u8], rules: Rules) -> Result<SendCommand<'_>, SendError> {
     let raw = raw::command(body, Whose::Send).ok_or(SendError::InvalidJson)?;
     let unsubscribe = raw.unsubscribe.given();
     let subscribe = raw.subscribe.given();
@@ -27,7 +26,7 @@ pub fn send_command(body: &[u8], max_channels: usize) -> Result<SendCommand<'_>,
             ..
         } => {
             *leaves = changes(unsubscribe, MOST_NAMES)?;
-            *joins = changes(subscribe, max_channels)?;
+            *joins = changes(subscribe, rules.max_channels)?;
         }
         Target::Channels(names) if !names.iter().all(|name| is_channel(name)) => {
             return Err(SendError::InvalidChannel);
@@ -44,8 +43,21 @@ pub fn send_command(body: &[u8], max_channels: usize) -> Result<SendCommand<'_>,
         Field::Is(close) => close,
         _ => return Err(SendError::CloseType),
     };
+    let begin = match raw.last_event_id.given().transpose() {
+        Ok(begin) => begin,
+        Err(_) => return Err(SendError::EventId),
+    };
+    if let Target::Token {
+        subscribe,
+        last_event_id,
+        ..
+    } = &mut target
+        && !subscribe.is_empty()
+    {
+        *last_event_id = begin;
+    }
     let event = match event {
-        Some((event, more)) => Some(with_more(event, more)?),
+        Some((event, more)) => Some(with_more(event, more, &target, rules)?),
         None => None,
     };
     Ok(SendCommand {
@@ -74,6 +86,7 @@ fn target(raw: RawTarget<'_>, has_changes: bool) -> Result<Target<'_>, SendError
                 token,
                 unsubscribe: Vec::new(),
                 subscribe: Vec::new(),
+                last_event_id: None,
             }),
             _ => Err(SendError::TokenMissing),
         },
@@ -106,7 +119,7 @@ fn changes(
         .ok_or(SendError::InvalidChannel)
 }
 
-/// An event of section 4, and what section 11 adds to it, to be checked behind `close`.
+/// An event of section 4, and what sections 11 and 12 add to it, to be checked behind `close`.
 fn name_and_data(raw: RawEvent<'_>) -> Result<(Event<'_>, RawMore<'_>), SendError> {
     let Field::Is(data) = raw.data else {
         return Err(SendError::EventDataMissing);
@@ -125,11 +138,24 @@ fn name_and_data(raw: RawEvent<'_>) -> Result<(Event<'_>, RawMore<'_>), SendErro
     Ok((event, raw.more))
 }
 
-fn with_more<'a>(event: Event<'a>, more: RawMore<'a>) -> Result<Event<'a>, SendError> {
+fn with_more<'a>(
+    event: Event<'a>,
+    more: RawMore<'a>,
+    target: &Target<'_>,
+    rules: Rules,
+) -> Result<Event<'a>, SendError> {
+    if rules.has_history && !matches!(more.id, Field::Absent) {
+        return Err(SendError::EventId);
+    }
     Ok(Event {
         id: id(more.id).map_err(|_| SendError::EventId)?,
         retry: retry(more.retry).map_err(|_| SendError::EventRetry)?,
         key: key(more.key).map_err(|_| SendError::EventKey)?,
+        retain: match more.retain {
+            Field::Absent | Field::Is(false) => false,
+            Field::Is(true) if matches!(target, Target::Channels(_)) => true,
+            _ => return Err(SendError::EventRetain),
+        },
         ..event
     })
 }

@@ -7,12 +7,17 @@ use super::*;
 /// How many channels a stream may be in here.
 const CHANNELS: usize = 3;
 
+const RULES: Rules = Rules {
+    max_channels: CHANNELS,
+    has_history: false,
+};
+
 fn read(body: &str) -> SendCommand<'_> {
-    send_command(body.as_bytes(), CHANNELS).expect(body)
+    send_command(body.as_bytes(), RULES).expect(body)
 }
 
 fn refused(body: &str) -> SendError {
-    send_command(body.as_bytes(), CHANNELS).expect_err(body)
+    send_command(body.as_bytes(), RULES).expect_err(body)
 }
 
 fn one<'a>(token: &'a str) -> Target<'a> {
@@ -20,6 +25,7 @@ fn one<'a>(token: &'a str) -> Target<'a> {
         token: token.into(),
         unsubscribe: Vec::new(),
         subscribe: Vec::new(),
+        last_event_id: None,
     }
 }
 
@@ -50,7 +56,7 @@ fn optional_fields_and_unknown_ones() {
     let command = read(r#"{"token":"t","event":{"data":"","more":{}}}"#);
     assert_eq!(command.event, Some(event("", "")));
     // Not known yet, or known in an answer alone.
-    let body = r#"{"token":"t","retain":1,"retain":2,"last_event_id":5,"expires_in":-1}"#;
+    let body = r#"{"token":"t","retain":1,"retain":2,"expires_in":-1,"expires_in":2}"#;
     assert_eq!(read(body).target, one("t"));
 }
 
@@ -96,7 +102,7 @@ fn what_is_no_json_object_is_refused_whatever_it_holds() {
         b"{\"token\":\"t\",\"x\":\"\xc3\"}",
         b"{\"channels\":[\"\xff\"]}",
     ] {
-        assert_eq!(send_command(bytes, CHANNELS), Err(SendError::InvalidJson));
+        assert_eq!(send_command(bytes, RULES), Err(SendError::InvalidJson));
     }
 }
 
@@ -112,6 +118,7 @@ fn no_known_field_may_stand_twice() {
         r#""subscribe":["c"]"#,
         r#""event":{"data":"d"}"#,
         r#""close":false"#,
+        r#""last_event_id":"1-1""#,
     ];
     let inner = [
         r#""data":"d""#,
@@ -119,6 +126,7 @@ fn no_known_field_may_stand_twice() {
         r#""id":"i""#,
         r#""retry":5"#,
         r#""key":"k""#,
+        r#""retain":false"#,
     ];
     let null = |field: &str| format!("{}:null", field.split(':').next().expect("a name"));
     for field in fields {
@@ -228,7 +236,7 @@ fn words() -> Vec<(String, bool, bool)> {
 fn words_that_are_ids_and_keys() {
     for (word, is_id, is_key) in words() {
         let body = format!(r#"{{"token":"t","event":{{"data":"","id":{word}}}}}"#);
-        let found = send_command(body.as_bytes(), CHANNELS).map(|_| ());
+        let found = send_command(body.as_bytes(), RULES).map(|_| ());
         let expected = if is_id {
             Ok(())
         } else {
@@ -236,7 +244,7 @@ fn words_that_are_ids_and_keys() {
         };
         assert_eq!(found, expected, "{body}");
         let body = format!(r#"{{"token":"t","event":{{"data":"","key":{word}}}}}"#);
-        let found = send_command(body.as_bytes(), CHANNELS).map(|_| ());
+        let found = send_command(body.as_bytes(), RULES).map(|_| ());
         let expected = if is_key {
             Ok(())
         } else {
@@ -272,7 +280,7 @@ const DELAYS: &[(&str, Option<u32>)] = &[
 fn delays() {
     for (value, expected) in DELAYS {
         let body = format!(r#"{{"token":"t","event":{{"data":"","retry":{value}}}}}"#);
-        let found = send_command(body.as_bytes(), CHANNELS);
+        let found = send_command(body.as_bytes(), RULES);
         let found = found.map(|command| command.event.expect("an event").retry);
         let expected = expected.ok_or(SendError::EventRetry).map(Some);
         assert_eq!(found, expected, "{value}");
@@ -282,7 +290,7 @@ fn delays() {
 #[test]
 fn text_without_escapes_is_not_copied() {
     let body = r#"{"token":"t","event":{"name":"n","data":"d","id":"i","key":"k"},
-        "unsubscribe":["a"],"subscribe":["b","c"]}"#;
+        "unsubscribe":["a"],"subscribe":["b","c"],"last_event_id":"l"}"#;
     let is_borrowed = |text: &Cow<'_, str>| matches!(text, Cow::Borrowed(_));
     let SendCommand {
         target:
@@ -290,6 +298,7 @@ fn text_without_escapes_is_not_copied() {
                 token,
                 unsubscribe,
                 subscribe,
+                last_event_id,
             },
         event: Some(event),
         ..
@@ -298,7 +307,7 @@ fn text_without_escapes_is_not_copied() {
         panic!("another command");
     };
     let lists = unsubscribe.iter().chain(&subscribe);
-    let more = event.id.iter().chain(&event.key);
+    let more = event.id.iter().chain(&event.key).chain(&last_event_id);
     let mut all = lists.chain(more).chain([&token, &event.name, &event.data]);
     assert!(all.all(is_borrowed));
     // A list that is not there is no memory either.
@@ -340,7 +349,10 @@ fn messages_name_the_field_and_need_no_escapes_in_json() {
         (CloseType, "'close'"),
         (EventId, "'event.id'"),
         (EventRetry, "'event.retry'"),
+        (EventId, "HISTORY_BYTES"),
+        (EventId, "'last_event_id'"),
         (EventKey, "'event.key'"),
+        (EventRetain, "'event.retain'"),
     ];
     for (error, part) in table {
         let message = error.message();
@@ -384,7 +396,7 @@ fn directives_keep_what_can_be_used() {
         assert_eq!(directives.event, event.map(Box::new), "{body}");
         assert_eq!(directives.close, close, "{body}");
         assert_eq!(directives.problem.is_some(), is_problem, "{body}");
-        assert_eq!((&*directives.channels, directives.deaf), (&[][..], None));
+        assert_eq!((directives.joins, directives.deaf), (None, None));
     }
     assert!(directives(None).problem.is_some());
 }
@@ -397,7 +409,7 @@ fn an_answers_event_lives_without_an_id_a_key_or_a_delay_that_is_wrong() {
         );
         let found = directed(&body);
         assert!(found.close && found.deaf.is_none(), "{body}");
-        assert_eq!(found.channels, ["c"]);
+        assert_eq!(found.channels(), ["c"]);
         let is_named = |problem: &str| problem.starts_with(&format!("'event.{field}'"));
         assert!(found.problem.is_none_or(is_named), "{body}");
         let event = found.event.expect(&body);

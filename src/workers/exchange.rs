@@ -1,4 +1,4 @@
-//! One HTTP exchange with the backend (contract, sections 2 and 3).
+//! One HTTP exchange with the backend (contract, sections 2, 3 and 12).
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -161,7 +161,11 @@ fn write_request(into: &mut Vec<u8>, job: &Job) {
         into.push(b'"');
     }
     // Writing to a vector cannot fail.
-    let _ = write!(into, r#","token":"{}","request":"#, job.token);
+    let _ = write!(into, r#","token":"{}""#, job.token);
+    if let (Action::Connect { .. }, Some(position)) = (job.action, &job.position) {
+        let _ = write!(into, r#","position":"{position}""#);
+    }
+    into.extend_from_slice(br#","request":"#);
     job.request.write(into);
     into.push(b'}');
 }

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that take bytes and `now` and give bytes and effects.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "gateway",
     "http",
     "wire",
     "buf.rs",
     "callback.rs",
+    "event_id.rs",
     "header_store.rs",
     "logfmt.rs",
     "sse.rs",

@@ -134,6 +134,7 @@ fn channels_change_beside_a_token_alone() {
         token: "t".into(),
         unsubscribe: names(&["b", "c", "d", "e"]),
         subscribe: names(&["a", "b"]),
+        last_event_id: None,
     };
     assert_eq!(read(body).target, expected);
     let body = r#"{"subscribe":[],"token":"t","unsubscribe":null}"#;
@@ -175,7 +176,7 @@ fn names_of_channels() {
             read(&body);
         }
         let answer = directed(&format!("{{\"channels\":[{name}]}}"));
-        assert_eq!((answer.channels.len(), answer.deaf), (1, None), "{name}");
+        assert_eq!((answer.channels().len(), answer.deaf), (1, None), "{name}");
     }
     for name in bad() {
         for body in [
@@ -188,7 +189,7 @@ fn names_of_channels() {
         }
         let answer = directed(&format!("{{\"channels\":[\"a\",{name}],\"close\":true}}"));
         assert!(
-            answer.deaf.is_some() && answer.channels.is_empty(),
+            answer.deaf.is_some() && answer.channels().is_empty(),
             "{name}"
         );
     }
@@ -246,9 +247,13 @@ fn lists_are_bounded_and_repeated_names_count_once() {
         assert_eq!(refused(&body), error, "{field}");
     }
     let most = format!("{{\"token\":\"t\",\"subscribe\":[{}]}}", numbered(0, 1000));
-    assert!(send_command(most.as_bytes(), 1000).is_ok());
+    let rules = |max_channels| Rules {
+        max_channels,
+        ..RULES
+    };
+    assert!(send_command(most.as_bytes(), rules(1000)).is_ok());
     let most = most.replace("]", ",\"more\"]");
-    let found = send_command(most.as_bytes(), usize::MAX);
+    let found = send_command(most.as_bytes(), rules(usize::MAX));
     assert_eq!(found, Err(SendError::InvalidChannel));
 }
 
@@ -270,15 +275,15 @@ fn an_answers_channels_are_taken_whole_or_the_stream_is_deaf() {
         let body = format!(r#"{{"channels":{value},"event":{{"data":"d"}},"close":true}}"#);
         let found = directed(&body);
         assert_eq!(found.deaf.is_some(), expected.is_none(), "{body}");
-        assert_eq!(found.channels, expected.unwrap_or(&[]), "{body}");
+        assert_eq!(found.channels(), expected.unwrap_or(&[]), "{body}");
         assert_eq!(found.problem, None, "{body}");
         assert!(found.close && found.event == Some(Box::new(event("", "d"))));
     }
     let full = numbered(0, 1000);
     let found = directed(&format!("{{\"channels\":[{full},{full}]}}"));
-    assert_eq!((found.channels.len(), found.deaf), (1000, None));
+    assert_eq!((found.channels().len(), found.deaf), (1000, None));
     let found = directed(&format!("{{\"channels\":[{full},\"more\"]}}"));
-    assert!(found.channels.is_empty() && found.deaf.is_some());
+    assert!(found.channels().is_empty() && found.deaf.is_some());
     // What is no usable object at all opens.
     for body in [
         r#"{"channels":5,"channels":5}"#,

@@ -248,6 +248,7 @@ fn job(id: u64, action: Action) -> Job {
         token: token(id),
         action,
         request: request_of("/"),
+        position: None,
     }
 }
 

@@ -1,8 +1,10 @@
 //! Send commands and connect answers: accepted and refused as a reader of the whole JSON document
 //! would, and what is accepted reads the same when it is written anew.
 
+use std::mem;
+
 use serde_json::{Value, json};
-use ssegateway::wire::{Event, SendCommand, Target, directives, send_command};
+use ssegateway::wire::{Event, Joins, Rules, SendCommand, Target, directives, send_command};
 
 use super::oracles::command::{self, Answer};
 
@@ -11,17 +13,26 @@ const MAX_CHANNELS: usize = 3;
 
 /// Checks one body.
 pub fn run(data: &[u8]) {
-    let found = send_command(data, MAX_CHANNELS);
-    let expected = command::read(data, MAX_CHANNELS);
+    check_send(data, true);
+    check_directives(data, check_send(data, false));
+}
+
+fn check_send(data: &[u8], has_history: bool) -> Option<SendCommand<'static>> {
+    let rules = Rules {
+        max_channels: MAX_CHANNELS,
+        has_history,
+    };
+    let found = send_command(data, rules);
+    let expected = command::read(data, rules);
     assert_eq!(
         found.as_ref().map_err(|error| error.code()),
         expected.as_ref().map_err(|code| *code)
     );
     if let Ok(command) = &expected {
         let anew = written(command).to_string();
-        assert_eq!(send_command(anew.as_bytes(), MAX_CHANNELS), found);
+        assert_eq!(send_command(anew.as_bytes(), rules), found);
     }
-    check_directives(data, expected.ok());
+    expected.ok()
 }
 
 fn written(command: &SendCommand<'_>) -> Value {
@@ -30,7 +41,13 @@ fn written(command: &SendCommand<'_>) -> Value {
             token,
             unsubscribe,
             subscribe,
-        } => json!({ "token": token, "unsubscribe": unsubscribe, "subscribe": subscribe }),
+            last_event_id,
+        } => json!({
+            "token": token,
+            "unsubscribe": unsubscribe,
+            "subscribe": subscribe,
+            "last_event_id": last_event_id,
+        }),
         Target::Tokens(tokens) => json!({ "tokens": tokens }),
         Target::Channels(channels) => json!({ "channels": channels }),
         Target::Broadcast => json!({ "broadcast": true }),
@@ -43,8 +60,9 @@ fn written(command: &SendCommand<'_>) -> Value {
             id,
             retry,
             key,
+            retain,
         } = event;
-        let mut fields = json!({ "name": name, "data": data });
+        let mut fields = json!({ "name": name, "data": data, "retain": retain });
         let more = [
             ("id", json!(id)),
             ("retry", json!(retry)),
@@ -61,17 +79,26 @@ fn written(command: &SendCommand<'_>) -> Value {
 /// A connect answer never fails, and where a send would pass it directs the same.
 fn check_directives(data: &[u8], command: Option<SendCommand<'_>>) {
     let found = directives(Some(data));
+    let is_told = |joins: &Joins| !joins.channels.is_empty() || joins.last_event_id.is_some();
+    assert!(found.joins.as_deref().is_none_or(is_told));
+    let joins = found.joins.map(|joins| *joins).unwrap_or_default();
     let plain = Answer {
         event: found.event.map(|event| *event),
         close: found.close,
-        channels: found.channels,
+        channels: joins.channels,
+        last_event_id: joins.last_event_id,
         is_deaf: found.deaf.is_some(),
         has_problem: found.problem.is_some(),
     };
     assert_eq!(plain, command::answer(data));
     if let Some(command) = command {
-        assert_eq!((&plain.event, plain.close), (&command.event, command.close));
-        assert!(!plain.has_problem && !plain.is_deaf);
+        // What is for channels alone is none of an answer's.
+        let mut event = command.event;
+        let is_retained = event
+            .as_mut()
+            .is_some_and(|event| mem::take(&mut event.retain));
+        assert_eq!((&plain.event, plain.close), (&event, command.close));
+        assert!(plain.has_problem == is_retained && !plain.is_deaf);
     }
     assert!(plain.channels.is_empty() || !plain.is_deaf);
 }

@@ -26,6 +26,7 @@ pub fn run(data: &[u8]) {
         // Every count of digits, evenly.
         retry: (retry > 0).then(|| u32::from(retry - 1).pow(4)),
         key: None,
+        retain: false,
     };
     let read = between_neighbours(&Format::Plain.fields(&event));
     let plain = Dispatched {

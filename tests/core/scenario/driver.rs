@@ -9,7 +9,7 @@ use ssegateway::config::Limits;
 use ssegateway::gateway::{Broken, ConnId, Effect, Gateway, MOST_PIECES, Scope, Settings};
 use ssegateway::sse::Format;
 use ssegateway::time::Time;
-use ssegateway::wire::{Directives, Event};
+use ssegateway::wire::{Directives, Event, Joins};
 
 use super::capture;
 
@@ -399,10 +399,14 @@ pub(crate) fn directing(event: Option<(&str, &str)>, close: bool) -> Outcome {
 /// A 2xx whose stream joins these channels.
 pub(crate) fn joining(channels: &[&str]) -> Outcome {
     let channels = channels.iter().map(|name| (*name).to_owned());
+    let joins = Joins {
+        channels: channels.collect(),
+        last_event_id: None,
+    };
     Outcome::Answered {
         status: 200,
         directives: Directives {
-            channels: channels.collect(),
+            joins: Some(Box::new(joins)),
             ..Directives::default()
         },
     }

@@ -1,9 +1,9 @@
 //! Send commands and connect answers read the long way: the whole document first, then the
-//! contract's checks in their order (sections 2, 4 and 11).
+//! contract's checks in their order (sections 2, 4, 11 and 12).
 
 use std::borrow::Cow;
 
-use ssegateway::wire::{Event, SendCommand, Target};
+use ssegateway::wire::{Event, Rules, SendCommand, Target};
 
 use super::json::Json;
 
@@ -12,11 +12,11 @@ type Fields = [(String, Json)];
 
 const TARGETS: [&str; 5] = ["token", "tokens", "channel", "channels", "broadcast"];
 const CHANGES: [&str; 2] = ["unsubscribe", "subscribe"];
-const OF_EVENTS: [&str; 5] = ["data", "name", "id", "retry", "key"];
+const OF_EVENTS: [&str; 6] = ["data", "name", "id", "retry", "key", "retain"];
 
 /// The command, or the code that it is refused with.
-pub(crate) fn read(body: &[u8], most: usize) -> Result<SendCommand<'static>, &'static str> {
-    let known = [&TARGETS[..], &CHANGES, &["event", "close"]].concat();
+pub(crate) fn read(body: &[u8], rules: Rules) -> Result<SendCommand<'static>, &'static str> {
+    let known = [&TARGETS[..], &CHANGES, &["event", "close", "last_event_id"]].concat();
     let fields = object(body, &known).ok_or("INVALID_JSON")?;
     let mut target = read_target(&fields)?;
     match &mut target {
@@ -26,7 +26,7 @@ pub(crate) fn read(body: &[u8], most: usize) -> Result<SendCommand<'static>, &'s
             ..
         } => {
             *unsubscribe = read_changes(&fields, "unsubscribe", 1000)?;
-            *subscribe = read_changes(&fields, "subscribe", most)?;
+            *subscribe = read_changes(&fields, "subscribe", rules.max_channels)?;
         }
         Target::Channels(names) if !names.iter().all(|name| is_channel(name)) => {
             return Err("INVALID_CHANNEL");
@@ -43,10 +43,27 @@ pub(crate) fn read(body: &[u8], most: usize) -> Result<SendCommand<'static>, &'s
         Some(Json::Flag(close)) => *close,
         Some(_) => return Err("INVALID_CLOSE_TYPE"),
     };
+    let begin = read_begin(&fields).map_err(|()| "INVALID_EVENT_ID")?;
+    if let Target::Token {
+        subscribe,
+        last_event_id,
+        ..
+    } = &mut target
+    {
+        *last_event_id = begin.filter(|_| !subscribe.is_empty()).map(Cow::Owned);
+    }
     if let (Some(event), Some(Json::Object(fields))) = (&mut event, find(&fields, "event")) {
+        if rules.has_history && find(fields, "id").is_some() {
+            return Err("INVALID_EVENT_ID");
+        }
         event.id = read_id(fields).map_err(|()| "INVALID_EVENT_ID")?;
         event.retry = read_retry(fields).map_err(|()| "INVALID_EVENT_RETRY")?;
         event.key = read_key(fields).map_err(|()| "INVALID_EVENT_KEY")?;
+        event.retain = match (find(fields, "retain"), &target) {
+            (None | Some(Json::Flag(false)), _) => false,
+            (Some(Json::Flag(true)), Target::Channels(_)) => true,
+            _ => return Err("INVALID_EVENT_RETAIN"),
+        };
     }
     Ok(SendCommand {
         target,
@@ -61,6 +78,7 @@ pub(crate) struct Answer {
     pub(crate) event: Option<Event<'static>>,
     pub(crate) close: bool,
     pub(crate) channels: Vec<String>,
+    pub(crate) last_event_id: Option<String>,
     pub(crate) is_deaf: bool,
     pub(crate) has_problem: bool,
 }
@@ -71,7 +89,7 @@ pub(crate) fn answer(body: &[u8]) -> Answer {
     if body.is_empty() {
         return answer;
     }
-    let Some(fields) = object(body, &["event", "close", "channels"]) else {
+    let Some(fields) = object(body, &["event", "close", "channels", "last_event_id"]) else {
         answer.has_problem = true;
         return answer;
     };
@@ -88,6 +106,10 @@ pub(crate) fn answer(body: &[u8]) -> Answer {
             let (id, retry, key) = (read_id(fields), read_retry(fields), read_key(fields));
             match find(fields, "data") {
                 Some(Json::Text(data)) => {
+                    or_none(!matches!(
+                        find(fields, "retain"),
+                        None | Some(Json::Flag(false))
+                    ));
                     or_none(name.is_err() || id.is_err() || retry.is_err() || key.is_err());
                     answer.event = Some(Event {
                         name: name.unwrap_or_default().into(),
@@ -95,12 +117,17 @@ pub(crate) fn answer(body: &[u8]) -> Answer {
                         id: id.unwrap_or_default(),
                         retry: retry.unwrap_or_default(),
                         key: key.unwrap_or_default(),
+                        retain: false,
                     });
                 }
                 _ => or_none(true),
             }
         }
         Some(_) => answer.has_problem = true,
+    }
+    match read_begin(&fields) {
+        Ok(begin) => answer.last_event_id = begin,
+        Err(()) => answer.has_problem = true,
     }
     if let Some(value) = given(&fields, "channels") {
         match names(value) {
@@ -147,6 +174,7 @@ fn read_target(fields: &Fields) -> Result<Target<'static>, &'static str> {
             token: token.clone().into(),
             unsubscribe: Vec::new(),
             subscribe: Vec::new(),
+            last_event_id: None,
         }),
         ("token", _, _) => Err("INVALID_TOKEN_MISSING"),
         ("tokens", _, Some(names)) if names.len() <= 1000 => Ok(Target::Tokens(cows(names))),
@@ -226,6 +254,15 @@ fn read_id(fields: &Fields) -> Result<Option<Cow<'static, str>>, ()> {
     match find(fields, "id") {
         None => Ok(None),
         Some(Json::Text(id)) if is_word(id) && id != "earliest" => Ok(Some(id.clone().into())),
+        Some(_) => Err(()),
+    }
+}
+
+/// Where a stream is to begin.
+fn read_begin(fields: &Fields) -> Result<Option<String>, ()> {
+    match given(fields, "last_event_id") {
+        None => Ok(None),
+        Some(Json::Text(id)) => Ok(Some(id.clone())),
         Some(_) => Err(()),
     }
 }

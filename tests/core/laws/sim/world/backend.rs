@@ -1,7 +1,7 @@
 //! What the backend does: answers in time, late, badly, or twice.
 
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
-use ssegateway::wire::{Directives, Event};
+use ssegateway::wire::{Directives, Event, Joins};
 
 use super::super::choices::Choices;
 use super::super::command::unique;
@@ -139,8 +139,9 @@ fn directives(first: &First) -> Directives {
         id: event.id.map(Into::into),
         retry: event.retry,
         key: event.key.map(Into::into),
+        retain: false,
     });
-    let channels = match first.is_deaf {
+    let channels: Vec<_> = match first.is_deaf {
         true => Vec::new(),
         false => first
             .channels
@@ -148,10 +149,14 @@ fn directives(first: &First) -> Directives {
             .map(|name| (*name).to_owned())
             .collect(),
     };
+    let joins = Joins {
+        channels,
+        last_event_id: None,
+    };
     Directives {
         event: event.map(Box::new),
         close: first.close,
-        channels,
+        joins: (!joins.channels.is_empty()).then(|| Box::new(joins)),
         deaf: first.is_deaf.then_some("no channels"),
         ..Directives::default()
     }
