@@ -34,8 +34,8 @@ fn decimal(text: &str) -> Option<u64> {
     // The library's reading takes a sign and leading zeros.
     let is_canonical = match text.as_bytes() {
         [b'0'] => true,
-        [first, rest @ ..] => matches!(first, b'1'..=b'9') && rest.iter().all(u8::is_ascii_digit),
-        [] => false,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
     };
     if !is_canonical {
         return None;

@@ -133,6 +133,21 @@ mod tests {
     }
 
     #[test]
+    fn one_field_is_told_as_it_came() {
+        let head =
+            b"GET / HTTP/1.1\r\nHost: h\r\nLAST-Event-ID:  5-\"\\\t\xe9 \r\nX: 1\r\nx: 2\r\n\r\n";
+        let request = kept(&mut HeadFields::new(1 << 20), head);
+        for (name, value) in [
+            ("last-event-id", Some("5-\"\\\té")),
+            ("host", Some("h")),
+            ("x", Some("1, 2")),
+            ("cookie", None),
+        ] {
+            assert_eq!(request.field(name).as_deref(), value, "{name}");
+        }
+    }
+
+    #[test]
     fn names_are_lowered_and_values_unchanged() {
         assert_eq!(
             text(b"GET /a?b=\"c HTTP/1.1\r\nHost: h\r\nX-Q:  a \"b\\ \tc\r\nE:\r\n\r\n"),

@@ -31,6 +31,43 @@ fn what_is_kept_comes_back() {
 }
 
 #[test]
+fn one_field_is_told_as_plain_text() {
+    let store = HeaderStore::new(1 << 20);
+    let long = "x".repeat(1000);
+    let parts = [
+        "\"/a\"",
+        "\"last-event-id-2\":\"other\"",
+        "\"last-event\":\"-id\"",
+        "\"last-event-id\":\"a \\\"b\\\\ \\tc\u{e9}\"",
+        "\"empty\":\"\"",
+        &format!("\"long\":\"{long}\""),
+    ];
+    let request = keep(&store, &parts).expect("room");
+    let before = text(&request);
+    for (name, value) in [
+        ("last-event-id", Some("a \"b\\ \tcé")),
+        ("last-event", Some("-id")),
+        ("last-event-id-2", Some("other")),
+        ("empty", Some("")),
+        ("long", Some(&*long)),
+        ("last", None),
+        ("Last-Event-ID", None),
+        ("event-id", None),
+        ("/a", None),
+        ("a", None),
+        ("", None),
+    ] {
+        assert_eq!(request.field(name).as_deref(), value, "{name}");
+    }
+    // What looking at it needs is nothing that is kept, or that others would see.
+    assert_eq!(text(&request), before);
+    let other = keep(&store, &["\"/\""]).expect("room");
+    assert_eq!(other.field("last-event-id"), None);
+    drop((request, other));
+    assert_eq!(store.memory(), 0);
+}
+
+#[test]
 fn a_field_that_many_have_is_kept_once() {
     let store = HeaderStore::new(1 << 20);
     let common = format!("\"a\":\"{}\"", "x".repeat(1000));

@@ -1,6 +1,7 @@
 //! Tables for commands to one stream, and for answers (contract, sections 2 and 4).
 
 mod channels;
+mod history;
 
 use super::*;
 

@@ -278,6 +278,7 @@ fn the_codes_of_what_cannot_be_sent_are_in_the_readme() {
         (event("id", json!("earliest")), "INVALID_EVENT_ID"),
         (event("retry", json!(86_400_001)), "INVALID_EVENT_RETRY"),
         (event("key", json!("")), "INVALID_EVENT_KEY"),
+        (event("retain", json!("")), "INVALID_EVENT_RETAIN"),
     ] {
         assert_error(&post_send(&gateway, &command), 400, code);
         assert!(readme::text().contains(&format!("`{code}`")), "{code}");

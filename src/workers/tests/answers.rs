@@ -6,6 +6,7 @@ use End::*;
 
 use super::backend::*;
 use crate::callback::{Action, Outcome, Reason};
+use crate::event_id::EventId;
 use crate::time::Time;
 use crate::wire;
 use crate::workers::exchange::BODY_LIMIT;
@@ -29,17 +30,29 @@ fn request_is_exact() {
         assert_eq!(lines.join("\r\n"), head(body.len()));
         assert_eq!(rest, body);
     };
-    rig.submit(connect(7));
-    let mut peer = backend.accept();
-    check(
-        &peer.request(),
-        r#"{"action":"connect","token":"00000000-0000-4000-8000-000000000007","request":{"url":"/","headers":{}}}"#,
-    );
-    drop(peer);
-    rig.result();
+    let position = EventId {
+        millis: 1_795_000_000_123,
+        number: 7,
+    };
+    let position = Some(Box::new(position));
+    for (position, told) in [
+        (None, ""),
+        (position.clone(), r#","position":"1795000000123-7""#),
+    ] {
+        let mut job = connect(7);
+        job.position = position;
+        rig.submit(job);
+        let mut peer = backend.accept();
+        let body = r#"{"action":"connect","token":"00000000-0000-4000-8000-000000000007"P,"request":{"url":"/","headers":{}}}"#;
+        check(&peer.request(), &body.replace('P', told));
+        drop(peer);
+        rig.result();
+    }
     for reason in [Reason::ClientClosed, Reason::ServerClosed, Reason::Error] {
         let mut job = disconnect(8);
         job.action = Action::Disconnect { reason };
+        // Where the history is, is of no use to who is told of an end.
+        job.position = position.clone();
         rig.submit(job);
         let mut peer = backend.accept();
         let body = r#"{"action":"disconnect","reason":"R","token":"00000000-0000-4000-8000-000000000008","request":{"url":"/","headers":{}}}"#;
