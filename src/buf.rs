@@ -101,6 +101,11 @@ impl ByteQueue {
         }
     }
 
+    /// Takes off what lies behind the first `n` bytes.
+    pub fn truncate(&mut self, n: usize) {
+        self.bytes.truncate(self.start + n);
+    }
+
     /// Bytes of memory in use, which is what limits count.
     pub fn memory(&self) -> usize {
         self.bytes.capacity()

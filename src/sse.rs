@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
 use serde::de::IgnoredAny;
 
+use crate::event_id::EventId;
 use crate::wire::{self, Event};
 
 /// How a stream's bytes are framed on the connection.
@@ -138,6 +139,28 @@ pub fn write_event(out: &mut Vec<u8>, framing: Framing, fields: &Fields<'_>) {
         push_field(out, b"data: ", line);
     }
     out.push(b'\n');
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What a stream of this framing gets of an event that was written as a chunk.
+pub fn of_chunk(chunk: &[u8], framing: Framing) -> &[u8] {
+    match (framing, memchr(b'\n', chunk)) {
+        (Framing::Plain, Some(end)) => &chunk[end + 1..chunk.len() - 2],
+        _ => chunk,
+    }
+}
+
+/// Appends what fires nothing, but is what the client will name when it comes again (contract,
+/// section 12).
+pub fn write_position(out: &mut Vec<u8>, framing: Framing, id: &EventId) {
+    let text = format!("id: {id}\n\n");
+    if framing == Framing::Chunked {
+        push_hex(out, text.len());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(text.as_bytes());
     if framing == Framing::Chunked {
         out.extend_from_slice(b"\r\n");
     }
@@ -344,6 +367,37 @@ mod tests {
             event(Framing::Chunked, "", &data),
             format!("{:x}\r\ndata: {data}\n\n\r\n", 300 + 8)
         );
+    }
+
+    #[test]
+    fn an_event_comes_out_of_its_chunk() {
+        for length in [0, 7, 8, 300, 70_000] {
+            let data = "\n".repeat(3) + &"y".repeat(length);
+            let (plain, chunk) = (fields("n", &data), &fields("n", &data));
+            let chunk = text(Framing::Chunked, chunk);
+            let plain = text(Framing::Plain, &plain);
+            assert_eq!(of_chunk(chunk.as_bytes(), Framing::Plain), plain.as_bytes());
+            assert_eq!(
+                of_chunk(chunk.as_bytes(), Framing::Chunked),
+                chunk.as_bytes()
+            );
+        }
+    }
+
+    #[test]
+    fn a_position_is_an_id_without_an_event() {
+        let id = EventId {
+            millis: 17,
+            number: 4,
+        };
+        for (framing, expected) in [
+            (Framing::Plain, "id: 17-4\n\n"),
+            (Framing::Chunked, "a\r\nid: 17-4\n\n\r\n"),
+        ] {
+            let mut out = Vec::new();
+            write_position(&mut out, framing, &id);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

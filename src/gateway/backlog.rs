@@ -5,6 +5,11 @@
 //! one only (contract, section 11); what has begun to be written is left alone, and so is what the
 //! socket was not offered yet.
 
+#![expect(
+    clippy::mutable_key_type,
+    reason = "a frame's key does not change, only the number of its holders"
+)]
+
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -33,6 +38,8 @@ pub(super) struct Backlog {
     first: u64,
     /// How many of them were taken out.
     holes: usize,
+    /// Places from the first on that go before anything that comes from the history.
+    ahead: usize,
     /// Bytes of the first one that are written.
     written: usize,
     /// Bytes that are not written.
@@ -49,6 +56,7 @@ impl Default for Backlog {
             frames: VecDeque::new(),
             first: MIDDLE,
             holes: 0,
+            ahead: 0,
             written: 0,
             unsent: 0,
             keyed: 0,
@@ -93,6 +101,38 @@ impl Backlog {
     /// Frames that wait, in their order.
     pub(super) fn frames(&self) -> impl Iterator<Item = &Rc<Frame>> {
         self.frames.iter().flatten()
+    }
+
+    /// Whether the first frame is written in part.
+    pub(super) fn is_begun(&self) -> bool {
+        self.written > 0
+    }
+
+    /// All that waits now goes before anything that comes from the history.
+    pub(super) fn go_ahead(&mut self) {
+        self.ahead = self.frames.len();
+    }
+
+    /// The first place from this one on where a frame waits.
+    pub(super) fn next_from(&self, place: usize) -> Option<usize> {
+        (place..self.frames.len()).find(|at| self.frames[*at].is_some())
+    }
+
+    /// Whether what waits there goes before anything that comes from the history.
+    pub(super) fn is_ahead(&self, place: usize) -> bool {
+        place < self.ahead
+    }
+
+    /// See [`Frame::at`].
+    pub(super) fn at(&self, place: usize) -> u64 {
+        self.frames[place].as_ref().map_or(0, |frame| frame.at())
+    }
+
+    /// What is not written of the frame at a place.
+    pub(super) fn rest(&self, place: usize, framing: Framing) -> &[u8] {
+        let written = if place == 0 { self.written } else { 0 };
+        let bytes = self.frames[place].as_ref().map(|it| it.bytes(framing));
+        bytes.map_or(&[], |bytes| &bytes[written..])
     }
 
     /// Bytes of what `frame` would take out.
@@ -155,6 +195,7 @@ impl Backlog {
             self.note(keyed, self.first);
         }
         self.frames.push_front(Some(frame));
+        self.ahead += 1;
     }
 
     /// Forgets the first `n` bytes, which are written.
@@ -177,7 +218,7 @@ impl Backlog {
             shared.release(&frame);
         }
         (self.first, self.holes, self.written, self.unsent) = (MIDDLE, 0, 0, 0);
-        (self.keyed, self.places) = (0, None);
+        (self.keyed, self.places, self.ahead) = (0, None, 0);
     }
 
     /// Notes where a frame with a key is put, the last one of its key.
@@ -236,6 +277,7 @@ impl Backlog {
             }
         }
         self.first += 1;
+        self.ahead = self.ahead.saturating_sub(1);
         self.written = 0;
         self.drop_holes_in_front();
     }
@@ -244,12 +286,15 @@ impl Backlog {
         while let Some(None) = self.frames.front() {
             self.frames.pop_front();
             self.first += 1;
+            self.ahead = self.ahead.saturating_sub(1);
             self.holes -= 1;
         }
     }
 
     /// Moves what is left together, which costs a few steps for each that was taken out.
     fn close_up(&mut self) {
+        let ahead = self.frames.iter().take(self.ahead);
+        self.ahead = ahead.flatten().count();
         self.frames.retain(Option::is_some);
         self.holes = 0;
         self.note_places();
@@ -288,7 +333,7 @@ impl Backlogs {
     /// Takes back one that is empty.
     pub(super) fn give(&mut self, mut backlog: Box<Backlog>) {
         if self.0.len() < SPARE_COUNT && backlog.frames.capacity() <= SPARE_ROOM {
-            (backlog.first, backlog.places) = (MIDDLE, None);
+            (backlog.first, backlog.ahead, backlog.places) = (MIDDLE, 0, None);
             self.0.push(backlog);
         }
     }

@@ -21,6 +21,9 @@ pub(super) struct Channels {
     names: HashMap<Rc<str>, ChannelId>,
     channels: Slab<Channel>,
     memberships: Slab<Membership>,
+    /// The numbers behind which they began, by their slots: zero for those beyond, and for all as
+    /// long as there is no history.
+    since: Vec<u64>,
 }
 
 /// Names a channel as long as it has members.
@@ -79,11 +82,17 @@ impl Channels {
 
     /// The channels that a stream is in.
     pub(super) fn of(&self, joined: &Joined) -> impl Iterator<Item = ChannelId> {
+        self.slots_of(joined)
+            .map(|(_, membership)| membership.channel)
+    }
+
+    fn slots_of(&self, joined: &Joined) -> impl Iterator<Item = (usize, &Membership)> {
         let mut at = joined.0;
         std::iter::from_fn(move || {
-            let membership = self.memberships.get(at as usize)?;
+            let slot = at as usize;
+            let membership = self.memberships.get(slot)?;
             at = membership.next;
-            Some(membership.channel)
+            Some((slot, membership))
         })
     }
 
@@ -92,11 +101,34 @@ impl Channels {
         &self.channels[channel.0 as usize].name
     }
 
-    /// Makes a stream a member, unless it is one.
-    pub(super) fn join(&mut self, joined: &mut Joined, stream: usize, name: &str) {
+    /// Whether a stream is in the channel of this name.
+    pub(super) fn is_in(&self, joined: &Joined, name: &str) -> bool {
+        let channel = self.find(name);
+        channel.is_some_and(|channel| self.of(joined).any(|it| it == channel))
+    }
+
+    /// The names of the channels that a stream is in, and the numbers behind which it began there.
+    pub(super) fn names(&self, joined: &Joined) -> impl Iterator<Item = (Rc<str>, u64)> {
+        self.slots_of(joined).map(|(slot, membership)| {
+            let channel = &self.channels[membership.channel.0 as usize];
+            let since = self.since.get(slot).copied().unwrap_or(0);
+            (Rc::clone(&channel.name), since)
+        })
+    }
+
+    /// Makes a stream a member that begins behind this number of the history, unless it is one.
+    /// Gives the channel's name.
+    pub(super) fn join(
+        &mut self,
+        joined: &mut Joined,
+        stream: usize,
+        name: &str,
+        since: u64,
+    ) -> Rc<str> {
         let channel = self.find(name).unwrap_or_else(|| self.found(name));
+        let name = Rc::clone(&self.channels[channel.0 as usize].name);
         if self.of(joined).any(|it| it == channel) {
-            return;
+            return name;
         }
         let members = &mut self.channels[channel.0 as usize].members;
         let membership = self.memberships.insert(Membership {
@@ -107,6 +139,13 @@ impl Channels {
         });
         members.push(membership as u32);
         joined.0 = membership as u32;
+        if since > 0 && self.since.len() <= membership {
+            self.since.resize(membership + 1, 0);
+        }
+        if let Some(noted) = self.since.get_mut(membership) {
+            *noted = since;
+        }
+        name
     }
 
     /// Ends the membership in a channel, if there is one.
@@ -143,6 +182,8 @@ impl Channels {
         self.names.shrink_to_fit();
         self.channels.shrink_to_fit();
         self.memberships.shrink_to_fit();
+        self.since.truncate(self.memberships.capacity());
+        self.since.shrink_to_fit();
     }
 
     /// How many memberships there are.
@@ -207,7 +248,7 @@ mod tests {
     fn joining_twice_is_joining_once_and_leaving_what_one_is_not_in_is_nothing() {
         let (mut channels, mut a) = (Channels::default(), Joined::default());
         for name in ["x", "y", "x"] {
-            channels.join(&mut a, 7, name);
+            channels.join(&mut a, 7, name, 0);
         }
         assert_eq!(names(&channels, &a), ["x", "y"]);
         channels.leave(&mut a, "z");
@@ -226,7 +267,7 @@ mod tests {
         for (slot, joined) in streams.iter_mut().enumerate() {
             for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
                 if slot % (number + 1) == 0 {
-                    channels.join(joined, slot, name);
+                    channels.join(joined, slot, name, 0);
                 }
             }
         }
@@ -261,7 +302,7 @@ mod tests {
         let mut channels = Channels::default();
         let mut streams: Vec<Joined> = (0..10_000).map(|_| Joined::default()).collect();
         for (slot, joined) in streams.iter_mut().enumerate() {
-            channels.join(joined, slot, "all");
+            channels.join(joined, slot, "all", 0);
         }
         for joined in &mut streams[1..] {
             channels.leave_all(joined);

@@ -67,6 +67,8 @@ pub(super) struct Conn<S> {
     /// Events were put behind others that the socket was not offered yet: what it leaves of them is
     /// still to be judged.
     pub(super) is_piled: bool,
+    /// Its events of channels come from the history.
+    pub(super) is_replaying: bool,
     /// A flush is among the effects already.
     pub(super) is_flush_queued: bool,
     /// Nothing is read until the peer reads its answers.
@@ -242,6 +244,7 @@ impl<S> Conn<S> {
             is_eof: false,
             is_blocked: false,
             is_piled: false,
+            is_replaying: false,
             is_flush_queued: false,
             is_paused: false,
             is_ready: false,
@@ -306,7 +309,10 @@ impl<S> Conn<S> {
             State::Streaming(_)
             | State::Finishing {
                 stream: Some(_), ..
-            } => held.outbound += unsent + if self.is_blocked { backlog } else { 0 },
+            } => {
+                let waits = self.is_blocked || self.is_replaying;
+                held.outbound += unsent + if waits { backlog } else { 0 };
+            }
             State::AwaitingCallback(_) => {
                 held.outbound += backlog;
                 held.inbound += unsent;

@@ -18,6 +18,7 @@ impl<S> Gateway<S> {
         self.due_at = now;
         let is_more = self.hub.wheel.expire(now, EXPIRY_BUDGET, &mut self.due);
         self.hub.journal.tick(now);
+        self.hub.history.expire(now);
         self.trim(now);
         is_more
     }

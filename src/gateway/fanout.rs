@@ -53,7 +53,11 @@ pub(super) struct FanOuts {
 struct FanOut {
     number: u64,
     event: Option<Rc<Frame>>,
+    /// The event is in the history as well.
+    is_kept: bool,
     close: bool,
+    /// How many events there were in the history when it was read, its own included.
+    at: u64,
     audience: Audience,
     /// Parts of the audience that have been walked over.
     parts: usize,
@@ -97,13 +101,21 @@ impl FanOuts {
         self.last
     }
 
-    /// Begins one.
-    pub(super) fn begin(&mut self, audience: Audience, event: Option<Rc<Frame>>, close: bool) {
+    /// Begins one, when there are `at` events in the history.
+    pub(super) fn begin(
+        &mut self,
+        audience: Audience,
+        event: Option<Rc<Frame>>,
+        close: bool,
+        at: u64,
+    ) {
         self.last += 1;
         self.pending.push_back(FanOut {
             number: self.last,
+            is_kept: at > 0 && !matches!(audience, Audience::Streams(_)),
             event,
             close,
+            at,
             audience,
             parts: 0,
             left: None,
@@ -137,7 +149,9 @@ impl FanOuts {
         Some(Part {
             number: fan_out.number,
             event: fan_out.event.clone(),
+            is_kept: fan_out.is_kept,
             close: fan_out.close,
+            at: fan_out.at,
         })
     }
 
@@ -186,7 +200,9 @@ impl FanOut {
 struct Part {
     number: u64,
     event: Option<Rc<Frame>>,
+    is_kept: bool,
     close: bool,
+    at: u64,
 }
 
 impl Part {
@@ -232,6 +248,7 @@ impl<S> Gateway<S> {
     /// more to do.
     pub fn fan_out(&mut self, now: Time) {
         self.fan_out_by(SLICE_LOOKS, now);
+        self.replay_on(now);
     }
 
     /// The same with so many slots, or fewer.
@@ -270,7 +287,7 @@ impl<S> Gateway<S> {
 
     /// Whether [`Gateway::fan_out`] has anything to do.
     pub fn is_fanning_out(&self) -> bool {
-        !self.hub.fan_outs.is_empty()
+        !self.hub.fan_outs.is_empty() || !self.hub.replays.unfinished.is_empty()
     }
 
     /// Gives a stream what is pending for it, up to so many bytes, and brings it to rest; gives the
@@ -339,26 +356,39 @@ impl<S> Conn<S> {
             given += length;
             self.take_part(hub, part, now);
         }
+        if self.is_replaying
+            && self.seen == hub.fan_outs.last
+            && let Some(replay) = hub.replays.get_mut(self.id)
+        {
+            replay.caught_up(&hub.history);
+        }
         given
     }
 
     fn take_part(&mut self, hub: &mut Hub, part: Part, now: Time) {
+        // What comes from the history does not come twice.
+        let is_kept = part.is_kept && self.is_replaying;
+        let event = part.event.filter(|_| !is_kept);
         match &mut self.state {
+            _ if self.is_replaying && hub.replays.is_ending(self.id) => {}
             State::AwaitingCallback(awaiting) if awaiting.is_close_buffered => {}
             State::AwaitingCallback(awaiting) => {
                 awaiting.is_close_buffered = part.close;
-                if let Some(event) = part.event {
+                if let Some(event) = event {
                     self.take_into_window(hub, event, now);
+                }
+                if part.close {
+                    self.close_replay(hub, part.at);
                 }
             }
             State::Streaming(_) => {
-                if let Some(event) = part.event
+                if let Some(event) = event
                     && !self.append(hub, event, now)
                 {
                     return;
                 }
                 if part.close {
-                    self.end_stream(hub, Reason::ServerClosed, None, now);
+                    self.close_stream(hub, part.at, now);
                 }
             }
             _ => {}
@@ -369,7 +399,7 @@ impl<S> Conn<S> {
     /// it would miss it and not know.
     fn take_into_window(&mut self, hub: &mut Hub, event: Rc<Frame>, now: Time) {
         let own = if event.is_held() { 0 } else { event.memory() };
-        match self.window_limit(hub, &event, own) {
+        match self.window_limit(hub, std::slice::from_ref(&event), own) {
             None => {
                 self.hold(hub, event);
                 self.charge(hub);

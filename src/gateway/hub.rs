@@ -8,11 +8,15 @@ use uuid::Uuid;
 use super::backlog::Backlogs;
 use super::calls::Calls;
 use super::channels::Channels;
+use super::compose::Batch;
 use super::eviction::{Eviction, Held};
 use super::fanout::FanOuts;
 use super::frame::Shared;
 use super::head_fields::HeadFields;
+use super::history::History;
 use super::journal::Journal;
+use super::replay::Replays;
+use super::retained::Retained;
 use super::send::PendingSend;
 use super::{ConnId, Effect, Settings};
 use crate::buf::Spares;
@@ -53,6 +57,10 @@ pub(super) struct Hub {
     pub(super) shared: Shared,
     pub(super) channels: Channels,
     pub(super) fan_outs: FanOuts,
+    pub(super) history: History,
+    pub(super) replays: Replays,
+    pub(super) batch: Batch,
+    pub(super) retained: Retained,
     pub(super) eviction: Eviction,
     pub(super) fields: HeadFields,
     pub(super) spares: Spares,
@@ -60,7 +68,9 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(settings: Settings, random: Random) -> Hub {
+    pub(super) fn new(settings: Settings, mut random: Random) -> Hub {
+        let limits = &settings.limits;
+        let history = History::new(limits.history, limits.history_time, random.number());
         Hub {
             date: *b"Thu, 01 Jan 1970 00:00:00 GMT",
             random,
@@ -77,6 +87,10 @@ impl Hub {
             shared: Shared::default(),
             channels: Channels::default(),
             fan_outs: FanOuts::default(),
+            history,
+            replays: Replays::default(),
+            batch: Batch::default(),
+            retained: Retained::default(),
             eviction: Eviction::default(),
             fields: HeadFields::new(settings.limits.max_kept_headers),
             spares: Spares::default(),
@@ -96,22 +110,26 @@ impl Hub {
 
     /// Asks the backend about a stream; the result is owed to whoever waits for this job.
     pub(super) fn ask(&mut self, expires: Time, token: Uuid, request: Request) -> JobId {
-        let job = self.calls.connect();
-        self.call(job, Action::Connect { expires }, token, request);
-        job
+        let id = self.calls.connect();
+        let position = self.history.is_on();
+        let position = position.then(|| Box::new(self.history.position()));
+        self.effect(Effect::Call(Job {
+            id,
+            token,
+            action: Action::Connect { expires },
+            request,
+            position,
+        }));
+        id
     }
 
     /// Pays an accepted token's one disconnect.
     pub(super) fn tell_gone(&mut self, token: Uuid, reason: Reason, request: Request) {
-        let job = self.calls.disconnect();
-        self.call(job, Action::Disconnect { reason }, token, request);
-    }
-
-    fn call(&mut self, id: JobId, action: Action, token: Uuid, request: Request) {
+        let id = self.calls.disconnect();
         self.effect(Effect::Call(Job {
             id,
             token,
-            action,
+            action: Action::Disconnect { reason },
             request,
             position: None,
         }));
@@ -126,6 +144,13 @@ type Fill = dyn FnMut(&mut [u8]);
 impl Random {
     pub(super) fn new(fill: impl FnMut(&mut [u8]) + 'static) -> Random {
         Random(Box::new(fill))
+    }
+
+    /// A number that nobody else has.
+    fn number(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        (self.0)(&mut bytes);
+        u64::from_le_bytes(bytes)
     }
 
     /// A token that was never issued before.

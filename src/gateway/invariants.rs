@@ -16,6 +16,7 @@ impl<S> Gateway<S> {
         self.check_index();
         self.check_sums();
         self.check_channels();
+        self.check_replays();
         for conn in self.conns.iter() {
             self.check_conn(conn);
         }
@@ -65,6 +66,20 @@ impl<S> Gateway<S> {
             tokens.len(),
             "a token without a stream"
         );
+    }
+
+    /// Whoever gets its events of channels from the history has something to come from there.
+    fn check_replays(&self) {
+        let mut replaying = 0;
+        for conn in self.conns.iter().filter(|conn| conn.is_replaying) {
+            replaying += 1;
+            assert!(conn.state.token().is_some(), "not for a stream");
+            assert!(
+                self.hub.replays.get(conn.id).is_some(),
+                "nothing is to come"
+            );
+        }
+        assert_eq!(self.hub.replays.len(), replaying, "for nobody");
     }
 
     /// Members and memberships name each other, and only streams have any.

@@ -62,6 +62,8 @@ pub(super) enum Limit {
     Descriptors,
     /// Sent bytes, or probes, that stay unacknowledged.
     Peer,
+    /// Bytes of current values.
+    Retained,
     /// Lines about sends that are refused; not a setting.
     RefusedSends,
     /// Lines about sends to unknown tokens; not a setting.
@@ -92,6 +94,7 @@ impl Limit {
             Limit::ConnectQueue => "CONNECT_QUEUE",
             Limit::Descriptors => "descriptors",
             Limit::Peer => "PEER_TIMEOUT_SECONDS",
+            Limit::Retained => "MAX_RETAINED_BYTES",
             Limit::RefusedSends => "refused_sends",
             Limit::UnknownTokens => "unknown_tokens",
             Limit::Unconfigured => "CALLBACK_URL",
@@ -265,6 +268,22 @@ impl Journal {
     pub(super) fn answer_unusable(&self, token: Uuid, why: &str) {
         let why = Value::new(why.as_bytes());
         error!("connect callback answer cannot be used token={token} error={why}");
+    }
+
+    /// An answer's event brings an id of its own, which the history's would contradict.
+    pub(super) fn own_id(&self, token: Uuid) {
+        error!(
+            "connect callback answer cannot be used token={token} error=\"'event.id' is given by the \
+             gateway as HISTORY_BYTES is set\""
+        );
+    }
+
+    /// A stream is told that it has missed something.
+    pub(super) fn gap(&self, token: Option<Uuid>, asked: &str) {
+        if let Some(token) = token {
+            let asked = Value::new(asked.as_bytes());
+            debug!("gap token={token} last_event_id={asked}");
+        }
     }
 
     /// The client gets its 504.
@@ -449,6 +468,7 @@ const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::ConnectQueue,
     Limit::Descriptors,
     Limit::Peer,
+    Limit::Retained,
     Limit::RefusedSends,
     Limit::UnknownTokens,
     Limit::Unconfigured,

@@ -124,6 +124,9 @@ impl<S> Conn<S> {
             return self.answer(hub, &answer, now);
         }
         let token = hub.random.token();
+        if hub.history.is_on() {
+            self.begin_replay(hub);
+        }
         let expires = now + hub.settings.limits.connect_timeout;
         hub.journal.connected(token, &what.request);
         hub.streams.insert(token, self.id);
@@ -178,19 +181,29 @@ impl<S> Conn<S> {
 
     /// The one way into a stream: head, the answer's event, then what was buffered, until a close
     /// (contract, section 2, step 7).
-    fn open(&mut self, hub: &mut Hub, awaiting: Awaiting, directives: Directives, now: Time) {
+    fn open(&mut self, hub: &mut Hub, awaiting: Awaiting, mut directives: Directives, now: Time) {
         let framing = awaiting.what.framing;
         let discarded = u32::try_from(self.input.len()).unwrap_or(u32::MAX);
         self.input.clear(&mut hub.spares);
         if self.out.is_empty() {
             self.stalled_since = now;
         }
+        let mut first = Vec::new();
         if directives.close {
             self.forget_backlog(hub);
+        } else {
+            first = self.join_by_answer(hub, &awaiting.what.request, &directives);
         }
         let out = self.out.tail(STREAM_HEAD_BYTES, &mut hub.spares);
         reply::write_stream_head(out, &hub.date, framing);
-        if let Some(event) = &directives.event {
+        while let Some(frame) = first.pop() {
+            let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
+            backlog.push_front(frame, framing, &mut hub.shared);
+        }
+        if let Some(event) = &mut directives.event {
+            if hub.history.is_on() && event.id.take().is_some() {
+                hub.journal.own_id(awaiting.token);
+            }
             self.put_first(hub, framing, event);
         }
         let heartbeat = hub.settings.heartbeat;
@@ -201,10 +214,6 @@ impl<S> Conn<S> {
         {
             hub.journal.event_sent(token, &sent, &request);
         }
-        for channel in directives.channels() {
-            hub.channels
-                .join(&mut self.joined, self.id.index(), channel);
-        }
         self.state = State::Streaming(Stream {
             token,
             request,
@@ -212,7 +221,7 @@ impl<S> Conn<S> {
             next_heartbeat: now + heartbeat,
             discarded,
         });
-        if directives.close || awaiting.is_close_buffered {
+        if directives.close || awaiting.is_close_buffered && !self.is_replaying {
             self.end_stream(hub, Reason::ServerClosed, None, now);
         }
     }
@@ -248,6 +257,9 @@ impl<S> Conn<S> {
     fn forget(&mut self, hub: &mut Hub, token: Uuid) {
         hub.streams.remove(token);
         hub.channels.leave_all(&mut self.joined);
+        if std::mem::take(&mut self.is_replaying) {
+            hub.replays.remove(self.id);
+        }
     }
 
     // ---- before the callback's result ----
@@ -318,6 +330,23 @@ impl<S> Conn<S> {
     pub(super) fn drop_stream(&mut self, hub: &mut Hub, limit: Limit, now: Time) {
         hub.effect(Effect::Abort(self.id));
         self.end_stream(hub, Reason::Error, Some(limit), now);
+    }
+
+    /// The backend closes the stream behind what was sent when there were `at` events in the history:
+    /// at once, unless some of that is still to come from there.
+    pub(super) fn close_stream(&mut self, hub: &mut Hub, at: u64, now: Time) {
+        if self.is_replaying {
+            self.close_replay(hub, at);
+        } else {
+            self.end_stream(hub, Reason::ServerClosed, None, now);
+        }
+    }
+
+    /// Nothing behind this number is to come from the history.
+    pub(super) fn close_replay(&mut self, hub: &mut Hub, at: u64) {
+        if let Some(replay) = hub.replays.get_mut(self.id) {
+            replay.close(at, &hub.history);
+        }
     }
 
     /// The one way out of a stream: the token is forgotten, then the backend is told.

@@ -8,6 +8,7 @@ mod answer;
 mod backlog;
 mod calls;
 mod channels;
+mod compose;
 mod conn;
 mod conns;
 mod deadlines;
@@ -15,13 +16,17 @@ mod eviction;
 mod fanout;
 mod frame;
 mod head_fields;
+mod history;
 mod hub;
 mod invariants;
+mod joining;
 mod journal;
 mod lifecycle;
 mod output;
 mod publish;
+mod replay;
 mod request;
+mod retained;
 mod routes;
 mod send;
 mod serve;
@@ -36,6 +41,7 @@ use crate::http::reply::Date;
 use crate::sse::Format;
 use crate::time::Time;
 
+use compose::Over;
 pub use conn::Scope;
 use conn::{Conn, State};
 use conns::Conns;
@@ -153,6 +159,12 @@ impl<S> Gateway<S> {
         self.hub.date = date;
     }
 
+    /// The time of the Unix clock in milliseconds, which ids of events begin with (contract, section
+    /// 12); what happens from now on happens then.
+    pub fn set_clock(&mut self, millis: u64) {
+        self.hub.history.set_clock(millis);
+    }
+
     // ---- verbs: what happens to a connection ----
 
     /// A client has connected.
@@ -229,6 +241,7 @@ impl<S> Gateway<S> {
         };
         conn.is_flush_queued = false;
         conn.is_blocked = n < conn.output().len();
+        let is_over = conn.composed(hub, n);
         conn.consume(hub, n);
         conn.out.fit(&mut hub.spares);
         if let State::Reading {
@@ -241,6 +254,11 @@ impl<S> Gateway<S> {
         }
         if n > 0 {
             conn.stalled_since = now;
+        }
+        if let Some(Over { is_closing: true }) = is_over {
+            conn.end_stream(hub, Reason::ServerClosed, None, now);
+        } else if conn.is_composed() && !conn.is_blocked {
+            conn.wait_for_turn(hub);
         }
         conn.charge(hub);
         if conn.may_resume(hub) {
@@ -306,6 +324,7 @@ impl<S> Gateway<S> {
         let all = [
             self.hub.wheel.next(),
             self.hub.journal.deadline(),
+            self.hub.history.deadline(),
             self.trim.deadline(),
         ];
         all.into_iter().flatten().min()
@@ -321,9 +340,18 @@ impl<S> Gateway<S> {
         self.conns.tenant(id).map(|conn| &mut conn.io)
     }
 
-    /// What waits to be written, beside what the shell keeps; `None` when there is nothing.
+    /// What waits to be written, beside what the shell keeps; `None` when there is nothing. What a
+    /// socket takes of it is to be told before the output of another one is asked for.
     pub fn output(&mut self, id: ConnId) -> Option<(&mut S, Output<'_>)> {
-        self.conns.get_mut(id)?.output_beside_io()
+        let (conn, hub) = self.both(id)?;
+        if conn.is_composed() {
+            conn.compose(hub);
+            if conn.is_empty_handed() {
+                conn.wait_for_turn(hub);
+                return None;
+            }
+        }
+        conn.output_beside_io()
     }
 
     /// Whether the connection's socket is to be read.

@@ -68,34 +68,41 @@ impl<S> Conn<S> {
     pub(super) fn output_beside_io(&mut self) -> Option<(&mut S, Output<'_>)> {
         let output = Output {
             plain: self.out.bytes(),
-            backlog: sendable(&self.state, &self.backlog),
+            backlog: sendable(&self.state, self.is_replaying, &self.backlog),
             framing: self.state.framing(),
         };
         (!output.is_empty()).then_some((&mut self.io, output))
     }
 
     fn sendable(&self) -> Option<&Backlog> {
-        sendable(&self.state, &self.backlog)
+        sendable(&self.state, self.is_replaying, &self.backlog)
     }
 
     /// Whether nothing is left to be written.
     pub(super) fn is_written(&self) -> bool {
-        self.out.is_empty() && self.sendable().is_none()
+        self.out.is_empty() && self.sendable().is_none() && !self.is_composed()
     }
 
     /// Bytes that are left to be written.
     pub(super) fn unsent(&self) -> usize {
-        self.out.len() + self.sendable().map_or(0, Backlog::unsent)
+        let waits = matches!(self.state, State::AwaitingCallback(_));
+        let backlog = self.backlog.as_ref().filter(|_| !waits);
+        self.out.len() + backlog.map_or(0, |backlog| backlog.unsent())
     }
 
     /// Forgets the first `n` bytes of the output, which the socket has taken.
     pub(super) fn consume(&mut self, hub: &mut Hub, n: usize) {
         let plain = n.min(self.out.len());
         self.out.consume(plain, &mut hub.spares);
-        if let Some(backlog) = &mut self.backlog
-            && n > plain
-        {
-            backlog.consume(n - plain, self.state.framing(), &mut hub.shared);
+        if n > plain {
+            self.consume_backlog(hub, n - plain);
+        }
+    }
+
+    /// Forgets the first `n` bytes of the backlog, which the socket has taken.
+    pub(super) fn consume_backlog(&mut self, hub: &mut Hub, n: usize) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.consume(n, self.state.framing(), &mut hub.shared);
             if backlog.unsent() == 0 {
                 self.forget_backlog(hub);
             }
@@ -147,7 +154,7 @@ impl<S> Conn<S> {
         let rest = self.unsent() - replaced;
         if self.is_written() {
             self.stalled_since = now;
-        } else if !self.is_blocked {
+        } else if !self.is_blocked && !self.is_replaying {
             self.is_piled = true;
         } else if rest > 0 && rest + more > hub.settings.limits.max_unsent {
             self.drop_stream(hub, Limit::Unsent, now);
@@ -176,13 +183,21 @@ impl<S> Conn<S> {
         true
     }
 
-    /// The limit that keeps an event out of the callback window, of which `own` bytes are not in
-    /// memory yet.
-    pub(super) fn window_limit(&self, hub: &Hub, event: &Frame, own: usize) -> Option<Limit> {
+    /// The limit that keeps these out of the callback window, of which `own` bytes are not in memory
+    /// yet. One is always taken by an empty one.
+    pub(super) fn window_limit(
+        &self,
+        hub: &Hub,
+        frames: &[Rc<Frame>],
+        own: usize,
+    ) -> Option<Limit> {
+        let (last, others) = frames.split_last()?;
         let limits = &hub.settings.limits;
         let window = self.backlog.as_ref().map_or(0, |window| window.unsent());
-        let (length, replaced) = self.sizes(event);
-        let rest = window - replaced;
+        let framing = self.state.framing();
+        let others = others.iter().map(|frame| frame.bytes(framing).len());
+        let (length, replaced) = self.sizes(last);
+        let rest = window + others.sum::<usize>() - replaced;
         if rest > 0 && rest + length > limits.max_unsent {
             Some(Limit::Window)
         } else if hub.outbound() + own > limits.max_held {
@@ -196,7 +211,8 @@ impl<S> Conn<S> {
     /// socket, which would not take it, or for the backend's word. What the socket was not offered
     /// yet does not wait.
     pub(super) fn hold(&mut self, hub: &mut Hub, frame: Rc<Frame>) {
-        let waits = self.is_blocked || matches!(self.state, State::AwaitingCallback(_));
+        let is_asked = matches!(self.state, State::AwaitingCallback(_));
+        let waits = self.is_blocked || self.is_replaying || is_asked;
         let framing = self.state.framing();
         let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
         if waits {
@@ -214,10 +230,15 @@ impl<S> Conn<S> {
     }
 }
 
-/// What waits for the backend's word is not to be written yet.
-fn sendable<'a>(state: &State, backlog: &'a Option<Box<Backlog>>) -> Option<&'a Backlog> {
+/// What waits for the backend's word is not to be written yet, and what waits among events of the
+/// history is written with them.
+fn sendable<'a>(
+    state: &State,
+    is_replaying: bool,
+    backlog: &'a Option<Box<Backlog>>,
+) -> Option<&'a Backlog> {
     match state {
         State::AwaitingCallback(_) => None,
-        _ => backlog.as_deref(),
+        _ => backlog.as_deref().filter(|_| !is_replaying),
     }
 }

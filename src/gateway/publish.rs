@@ -1,4 +1,5 @@
-//! Sends to many (contract, section 11): whom they reach, and what the publisher is told.
+//! Sends to many (contract, sections 11 and 12): whom they reach, what is kept of them, and what the
+//! publisher is told.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -6,18 +7,30 @@ use std::rc::Rc;
 use super::channels::ChannelId;
 use super::fanout::Audience;
 use super::frame::Frame;
+use super::history::EVERYBODY;
 use super::hub::Hub;
+use super::journal::Limit;
 use super::send::Verdict;
-use super::{ConnId, Gateway};
+use super::{ConnId, Gateway, routes};
+use crate::sse::Fields;
+use crate::time::Time;
 use crate::tokens;
 use crate::wire::{self, Event};
+
+/// What is to go to many.
+pub(super) struct Publication<'a> {
+    pub(super) event: Option<&'a Event<'a>>,
+    /// Whether every receiver's stream ends behind it.
+    pub(super) close: bool,
+    /// When it was read.
+    pub(super) now: Time,
+}
 
 impl<S> Gateway<S> {
     pub(super) fn publish_to_tokens(
         &mut self,
         tokens: &[Cow<'_, str>],
-        event: Option<&Event<'_>>,
-        close: bool,
+        what: &Publication<'_>,
     ) -> Verdict {
         let mut streams: Vec<ConnId> = Vec::with_capacity(tokens.len());
         let mut unknown = Vec::new();
@@ -34,7 +47,7 @@ impl<S> Gateway<S> {
         let receivers = streams.len();
         let whom = || "tokens".to_owned();
         let audience = Audience::Streams(streams);
-        let verdict = self.hub.publish(audience, whom, receivers, event, close);
+        let verdict = self.hub.publish(audience, &[], whom, receivers, what);
         match verdict {
             Verdict::Done(_) if !unknown.is_empty() => {
                 Verdict::Done(told_of(receivers, &unknown).into())
@@ -46,28 +59,27 @@ impl<S> Gateway<S> {
     pub(super) fn publish_to_channels(
         &mut self,
         names: &[Cow<'_, str>],
-        event: Option<&Event<'_>>,
-        close: bool,
+        what: &Publication<'_>,
     ) -> Verdict {
         let channels = names.iter().filter_map(|name| self.hub.channels.find(name));
         let channels: Vec<ChannelId> = channels.collect();
         // A channel has members: there is no need to count them twice.
-        let is_something = !channels.is_empty() && (event.is_some() || close);
-        if is_something && self.hub.fan_outs.is_full() {
+        if !channels.is_empty() && what.is_something() && self.hub.fan_outs.is_full() {
             return Verdict::Queued;
         }
         let receivers = self.receivers(&channels);
         // As they were given: whoever looks for an event that nobody got wants to see where it went.
         let whom = || names.join(",");
         let audience = Audience::Channels(channels);
-        self.hub.publish(audience, whom, receivers, event, close)
+        self.hub.publish(audience, names, whom, receivers, what)
     }
 
-    pub(super) fn broadcast(&mut self, event: Option<&Event<'_>>, close: bool) -> Verdict {
+    pub(super) fn broadcast(&mut self, what: &Publication<'_>) -> Verdict {
         let receivers = self.hub.streams.len();
         let whom = || "broadcast".to_owned();
+        let names = [EVERYBODY.into()];
         self.hub
-            .publish(Audience::All, whom, receivers, event, close)
+            .publish(Audience::All, &names, whom, receivers, what)
     }
 
     /// How many streams are in any of these channels.
@@ -93,30 +105,88 @@ impl<S> Gateway<S> {
     }
 }
 
+impl Publication<'_> {
+    fn is_something(&self) -> bool {
+        self.event.is_some() || self.close
+    }
+}
+
 impl Hub {
-    /// Begins a fan-out, if there is anything to bring to anybody; `whom` is for the log.
+    /// Begins a fan-out, if there is anything to bring to anybody, and keeps what is to be kept under
+    /// these names; `whom` is for the log.
     fn publish(
         &mut self,
         audience: Audience,
+        names: &[Cow<'_, str>],
         whom: impl FnOnce() -> String,
         receivers: usize,
-        event: Option<&Event<'_>>,
-        close: bool,
+        what: &Publication<'_>,
     ) -> Verdict {
-        let is_something = receivers > 0 && (event.is_some() || close);
+        let is_something = receivers > 0 && what.is_something();
         if is_something && self.fan_outs.is_full() {
             return Verdict::Queued;
         }
-        let length = event.map_or(0, |event| event.data.len());
-        self.journal.fanned_out(whom, receivers, length);
-        if is_something {
-            let frame: Option<Rc<Frame>> = event.map(|event| {
-                let fields = self.settings.event_format.fields(event);
-                Frame::event(&fields, event.key.as_deref(), 0)
-            });
-            self.fan_outs.begin(audience, frame, close);
+        if let Some(event) = what.event
+            && event.retain
+            && !self.retain(event, names)
+        {
+            self.journal.limit(Limit::Retained, None, what.now);
+            return Verdict::Refused(routes::RETAINED_FULL);
         }
-        Verdict::Done(format!("{{\"status\":\"ok\",\"receivers\":{receivers}}}").into())
+        let length = what.event.map_or(0, |event| event.data.len());
+        self.journal.fanned_out(whom, receivers, length);
+        let mut answer = format!("{{\"status\":\"ok\",\"receivers\":{receivers}");
+        let mut frame = None;
+        if let Some(event) = what.event
+            && self.history.is_on()
+            && !names.is_empty()
+        {
+            let id = self.history.next_id().to_string();
+            let kept = self.frame(event, Some(&id), 1);
+            let names = names.iter().map(|name| &**name);
+            self.history.append(&kept, names, what.now);
+            answer.push_str(",\"id\":\"");
+            answer.push_str(&id);
+            answer.push('"');
+            frame = Some(kept);
+        }
+        if is_something {
+            let frame = frame.or_else(|| {
+                let event = what.event?;
+                Some(self.frame(event, event.id.as_deref(), 0))
+            });
+            let at = self.history.last();
+            self.fan_outs.begin(audience, frame, what.close, at);
+        }
+        answer.push('}');
+        Verdict::Done(answer.into())
+    }
+
+    /// Makes an event the current value of these channels, or clears it. False: there is no room.
+    fn retain(&mut self, event: &Event<'_>, names: &[Cow<'_, str>]) -> bool {
+        let names = names.iter().map(|name| &**name);
+        if event.data.is_empty() {
+            names.for_each(|name| self.retained.clear(name));
+            return true;
+        }
+        // The history, if there is one, gets it next.
+        let behind = u64::from(self.history.is_on());
+        let value = self.frame(event, None, behind);
+        let max = self.settings.limits.max_retained;
+        let fits = self.retained.fits(names.clone(), &value, max);
+        if fits {
+            names.for_each(|name| self.retained.set(name, Rc::clone(&value)));
+        }
+        fits
+    }
+
+    /// An event that stands so far behind the last one of the history.
+    pub(super) fn frame(&self, event: &Event<'_>, id: Option<&str>, behind: u64) -> Rc<Frame> {
+        let fields = Fields {
+            id,
+            ..self.settings.event_format.fields(event)
+        };
+        Frame::event(&fields, event.key.as_deref(), self.history.last() + behind)
     }
 }
 

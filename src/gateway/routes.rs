@@ -92,6 +92,12 @@ pub(super) const BUFFER_FULL: Answer = Answer::new(
     "The connect callback is still out and its buffer is full; nothing was stored.",
 );
 
+pub(super) const RETAINED_FULL: Answer = Answer::new(
+    503,
+    "RETAINED_FULL",
+    "The current values of all channels would be more than MAX_RETAINED_BYTES; nothing was stored or delivered.",
+);
+
 pub(super) const NOT_CONFIGURED: Answer = Answer::new(
     503,
     "SERVICE_NOT_CONFIGURED",

@@ -13,9 +13,10 @@ use std::borrow::Cow;
 
 use super::channels::{ChannelId, Joined};
 use super::conn::{Conn, State};
-use super::frame::Frame;
 use super::hub::Hub;
+use super::joining::Arrival;
 use super::journal::SentEvent;
+use super::publish::Publication;
 use super::routes::{self, Answer};
 use super::{ConnId, Gateway};
 use crate::buf::ByteQueue;
@@ -59,6 +60,7 @@ pub(super) enum Verdict {
 struct ForOne<'a> {
     unsubscribe: &'a [Cow<'a, str>],
     subscribe: &'a [Cow<'a, str>],
+    last_event_id: Option<&'a str>,
     event: Option<&'a Event<'a>>,
     close: bool,
 }
@@ -67,7 +69,8 @@ struct ForOne<'a> {
 enum Put {
     /// In front of a socket that takes it, as far as is known.
     Next(Option<SentEvent>),
-    /// Behind earlier bytes that the socket would not take; its next readiness flushes them.
+    /// Behind earlier bytes that the socket would not take, which its next readiness flushes, or
+    /// behind events of the history.
     Behind(Option<SentEvent>),
     /// There is no room; the stream is dropped.
     Nowhere,
@@ -118,24 +121,30 @@ impl<S> Gateway<S> {
 
     fn carry_out(&mut self, command: &SendCommand<'_>, now: Time) -> Verdict {
         let event = command.event.as_ref();
+        let what = Publication {
+            event,
+            close: command.close,
+            now,
+        };
         match &command.target {
             Target::Token {
                 token,
                 unsubscribe,
                 subscribe,
-                last_event_id: _,
+                last_event_id,
             } => {
                 let what = ForOne {
                     unsubscribe,
                     subscribe,
+                    last_event_id: last_event_id.as_deref(),
                     event,
                     close: command.close,
                 };
                 self.obey(token, &what, now)
             }
-            Target::Tokens(tokens) => self.publish_to_tokens(tokens, event, command.close),
-            Target::Channels(names) => self.publish_to_channels(names, event, command.close),
-            Target::Broadcast => self.broadcast(event, command.close),
+            Target::Tokens(tokens) => self.publish_to_tokens(tokens, &what),
+            Target::Channels(names) => self.publish_to_channels(names, &what),
+            Target::Broadcast => self.broadcast(&what),
         }
     }
 
@@ -155,13 +164,18 @@ impl<S> Gateway<S> {
             return self.hub.refuse_token(token, now);
         };
         match (&conn.state, what.event) {
+            (State::Streaming(_), _) if hub.replays.is_ending(target) => {
+                hub.refuse_token(token, now)
+            }
             (State::AwaitingCallback(_), _) => {
                 let verdict = conn.keep_for_later(hub, what, now);
                 conn.charge(hub);
                 verdict
             }
             (State::Streaming(_), Some(event)) => {
-                conn.change_channels(hub, what);
+                if !conn.change_channels(hub, what, now) {
+                    return Verdict::Refused(routes::WRITE_FAILED);
+                }
                 match conn.put(hub, event, now) {
                     Put::Next(sent) => Verdict::Tried {
                         target,
@@ -173,9 +187,9 @@ impl<S> Gateway<S> {
                 }
             }
             (State::Streaming(_), None) => {
-                conn.change_channels(hub, what);
-                if what.close {
-                    conn.end_stream(hub, Reason::ServerClosed, None, now);
+                if conn.change_channels(hub, what, now) && what.close {
+                    let at = hub.history.last();
+                    conn.close_stream(hub, at, now);
                 }
                 conn.settle(hub, now);
                 Verdict::Done(OK.into())
@@ -200,7 +214,8 @@ impl<S> Gateway<S> {
         conn.note_sent(hub, sent);
         let answer = ok(conn.unsent());
         if close {
-            conn.end_stream(hub, Reason::ServerClosed, None, now);
+            let at = hub.history.last();
+            conn.close_stream(hub, at, now);
         }
         conn.settle(hub, now);
         Verdict::Done(answer)
@@ -236,14 +251,14 @@ impl<S> Gateway<S> {
 impl<S> Conn<S> {
     /// Appends an event to an open stream's output.
     fn put(&mut self, hub: &mut Hub, event: &Event<'_>, now: Time) -> Put {
-        let fields = hub.settings.event_format.fields(event);
         // What may be taken out, or stands behind such, must be told apart from the rest.
-        if event.key.is_some() || self.backlog.is_some() {
-            let frame = Frame::event(&fields, event.key.as_deref(), 0);
+        if event.key.is_some() || self.backlog.is_some() || self.is_replaying {
+            let frame = hub.frame(event, event.id.as_deref(), 0);
             if !self.append(hub, frame, now) {
                 return Put::Nowhere;
             }
         } else {
+            let fields = hub.settings.event_format.fields(event);
             let size = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
             if !self.has_room(hub, size, 0, now) {
                 return Put::Nowhere;
@@ -252,7 +267,7 @@ impl<S> Conn<S> {
             sse::write_event(out, self.state.framing(), &fields);
         }
         let sent = hub.journal.sent(&event.name, event.data.len());
-        if self.is_blocked {
+        if self.is_blocked || self.is_replaying {
             Put::Behind(sent)
         } else {
             Put::Next(sent)
@@ -275,20 +290,28 @@ impl<S> Conn<S> {
         };
         let (token, is_over) = (awaiting.token, awaiting.is_close_buffered);
         // Behind a close an event comes to nothing, and 404 would say that the client has gone.
-        if let Some(event) = what.event
-            && !is_over
-        {
-            let fields = hub.settings.event_format.fields(event);
-            let frame = Frame::event(&fields, event.key.as_deref(), 0);
-            if let Some(limit) = self.window_limit(hub, &frame, frame.memory()) {
+        if !is_over {
+            let mut arrival = self.arrival_by_send(hub, what);
+            let event = what.event;
+            let event = event.map(|event| hub.frame(event, event.id.as_deref(), 0));
+            let own = event.as_ref().map_or(0, |event| event.memory());
+            let mut frames = std::mem::take(&mut arrival.frames);
+            frames.extend(event);
+            if let Some(limit) = self.window_limit(hub, &frames, own) {
                 hub.journal.limit(limit, Some(token), now);
                 return Verdict::Refused(routes::BUFFER_FULL);
             }
-            self.hold(hub, frame);
+            self.leave_and_join(hub, what, &arrival);
+            for frame in frames {
+                self.hold(hub, frame);
+            }
         }
-        self.change_channels(hub, what);
-        if let State::AwaitingCallback(awaiting) = &mut self.state {
-            awaiting.is_close_buffered |= what.close;
+        if what.close {
+            if let State::AwaitingCallback(awaiting) = &mut self.state {
+                awaiting.is_close_buffered = true;
+            }
+            let at = hub.history.last();
+            self.close_replay(hub, at);
         }
         if what.event.is_some() || what.close {
             hub.journal.buffered(token);
@@ -296,13 +319,24 @@ impl<S> Conn<S> {
         Verdict::Done(BUFFERED.into())
     }
 
-    fn change_channels(&mut self, hub: &mut Hub, what: &ForOne<'_>) {
+    /// An open stream leaves and joins channels. False: there was no room for what that brings, and
+    /// it is dropped.
+    fn change_channels(&mut self, hub: &mut Hub, what: &ForOne<'_>, now: Time) -> bool {
+        let mut arrival = self.arrival_by_send(hub, what);
+        let mut frames = std::mem::take(&mut arrival.frames).into_iter();
+        self.leave_and_join(hub, what, &arrival);
+        frames.all(|frame| self.append(hub, frame, now))
+    }
+
+    fn arrival_by_send<'a>(&self, hub: &Hub, what: &'a ForOne<'a>) -> Arrival<'a> {
+        self.arrival(hub, what.unsubscribe, what.subscribe, what.last_event_id)
+    }
+
+    fn leave_and_join(&mut self, hub: &mut Hub, what: &ForOne<'_>, arrival: &Arrival<'_>) {
         for name in what.unsubscribe {
-            hub.channels.leave(&mut self.joined, name);
+            self.leave(hub, name);
         }
-        for name in what.subscribe {
-            hub.channels.join(&mut self.joined, self.id.index(), name);
-        }
+        self.join(hub, arrival);
     }
 }
 

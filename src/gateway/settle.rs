@@ -13,6 +13,9 @@ impl<S> Conn<S> {
         if self.is_closed() || self.is_ready {
             return;
         }
+        if self.is_composed() {
+            self.catch_up(hub, now);
+        }
         if self.is_written() {
             if let State::Finishing { discarded, .. } = self.state {
                 if self.is_eof {

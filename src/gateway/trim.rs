@@ -99,6 +99,9 @@ impl Hub {
         self.spares.release();
         self.backlogs.release();
         self.channels.shrink_to_fit();
+        self.history.shrink_to_fit();
+        self.replays.shrink_to_fit();
+        self.batch.shrink_to_fit();
         self.dead.shrink_to_fit();
         self.effects.shrink_to_fit();
         self.ready.shrink_to_fit();

@@ -221,9 +221,10 @@ impl Server {
 
     fn keep_date(&mut self) {
         let now = SystemTime::now();
-        let second = now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs());
+        let age = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let second = age.as_secs();
+        self.gateway
+            .set_clock(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         if second != self.date
             && let Ok(date) = httpdate::fmt_http_date(now).as_bytes().try_into()
         {

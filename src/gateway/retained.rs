@@ -1,0 +1,86 @@
+//! The current values of channels (contract, section 12): what every stream gets that joins.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::frame::Frame;
+
+/// Bytes that a value takes beside its event and its channel's name.
+const ENTRY: usize = 64;
+
+/// Values by the names of their channels, which need not have members.
+#[derive(Debug, Default)]
+pub(super) struct Retained {
+    values: HashMap<Box<str>, Rc<Frame>>,
+    memory: usize,
+}
+
+impl Retained {
+    /// A channel's value.
+    pub(super) fn get(&self, name: &str) -> Option<&Rc<Frame>> {
+        // The common case costs no hashing.
+        if self.values.is_empty() {
+            return None;
+        }
+        self.values.get(name)
+    }
+
+    /// Whether this may become the value of all these channels, when there may be so many bytes.
+    pub(super) fn fits<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        value: &Frame,
+        max: usize,
+    ) -> bool {
+        let mut memory = self.memory;
+        for name in names {
+            memory += cost(name, value);
+            memory -= self.get(name).map_or(0, |old| cost(name, old));
+        }
+        memory <= max
+    }
+
+    /// Makes it the channel's value.
+    pub(super) fn set(&mut self, name: &str, value: Rc<Frame>) {
+        self.clear(name);
+        self.memory += cost(name, &value);
+        self.values.insert(name.into(), value);
+    }
+
+    /// The channel has no value any more.
+    pub(super) fn clear(&mut self, name: &str) {
+        if let Some(old) = self.values.remove(name) {
+            self.memory -= cost(name, &old);
+        }
+    }
+}
+
+fn cost(name: &str, value: &Frame) -> usize {
+    name.len() + value.memory() + ENTRY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_goes_makes_room() {
+        let mut values = Retained::default();
+        let value = |length| Frame::raw(&vec![b'x'; length]);
+        values.set("a", value(1000));
+        values.set("b", value(2000));
+        let max = values.memory;
+        assert!(!values.fits(["c"].into_iter(), &value(0), max));
+        assert!(values.fits(["b"].into_iter(), &value(2000), max));
+        assert!(!values.fits(["b"].into_iter(), &value(2001), max));
+        assert!(values.fits(["a", "b"].into_iter(), &value(1500), max));
+        assert!(!values.fits(["a", "b"].into_iter(), &value(1501), max));
+        values.set("b", value(1000));
+        values.clear("a");
+        values.clear("a");
+        assert!(values.fits(["c"].into_iter(), &value(2000), max));
+        values.clear("b");
+        assert_eq!(values.memory, 0);
+        assert!(values.get("b").is_none());
+    }
+}
