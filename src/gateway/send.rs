@@ -289,22 +289,24 @@ impl<S> Conn<S> {
             return Verdict::Refused(routes::TOKEN_NOT_FOUND);
         };
         let (token, is_over) = (awaiting.token, awaiting.is_close_buffered);
+        let mut arrival = self.arrival_by_send(hub, what);
+        let mut frames = std::mem::take(&mut arrival.frames);
         // Behind a close an event comes to nothing, and 404 would say that the client has gone.
-        if !is_over {
-            let mut arrival = self.arrival_by_send(hub, what);
+        if is_over {
+            frames.clear();
+        } else {
             let event = what.event;
             let event = event.map(|event| hub.frame(event, event.id.as_deref(), 0));
             let own = event.as_ref().map_or(0, |event| event.memory());
-            let mut frames = std::mem::take(&mut arrival.frames);
             frames.extend(event);
             if let Some(limit) = self.window_limit(hub, &frames, own) {
                 hub.journal.limit(limit, Some(token), now);
                 return Verdict::Refused(routes::BUFFER_FULL);
             }
-            self.leave_and_join(hub, what, &arrival);
-            for frame in frames {
-                self.hold(hub, frame);
-            }
+        }
+        self.leave_and_join(hub, what, &arrival);
+        for frame in frames {
+            self.hold(hub, frame);
         }
         if what.close {
             if let State::AwaitingCallback(awaiting) = &mut self.state {
