@@ -232,7 +232,6 @@ impl History {
             let list = std::iter::once(first).chain(further).collect();
             LIST | self.lists.insert(list) as u32
         };
-        self.note_key(frame.key());
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(self.entries.len() / 4 + 64);
         }
@@ -242,6 +241,7 @@ impl History {
             channels,
             later: 0,
         });
+        self.note_key(frame.key());
         self.memory += self.cost(self.last);
         while self.memory > self.max && self.forget_oldest() {}
     }
@@ -264,7 +264,7 @@ impl History {
         id
     }
 
-    /// Notes the last event as the latest of its key, to be called before it is put.
+    /// Notes the last event as the latest of its key.
     fn note_key(&mut self, key: Option<&str>) {
         let Some(key) = key else {
             return;
