@@ -127,9 +127,15 @@ impl Channels {
     ) -> Rc<str> {
         let channel = self.find(name).unwrap_or_else(|| self.found(name));
         let name = Rc::clone(&self.channels[channel.0 as usize].name);
-        if self.of(joined).any(|it| it == channel) {
+        let mut own = self.slots_of(joined);
+        if let Some((slot, _)) = own.find(|(_, it)| it.channel == channel) {
+            drop(own);
+            if let Some(noted) = self.since.get_mut(slot) {
+                *noted = since.min(*noted);
+            }
             return name;
         }
+        drop(own);
         let members = &mut self.channels[channel.0 as usize].members;
         let membership = self.memberships.insert(Membership {
             stream: stream as u32,

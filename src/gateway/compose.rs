@@ -81,19 +81,25 @@ impl<S> Gateway<S> {
 }
 
 impl<S> Conn<S> {
-    /// Whether nothing was composed this time, though something is to come.
-    pub(super) fn is_empty_handed(&self) -> bool {
-        self.out.is_empty()
-    }
-
     /// Whether its next bytes come from the history.
     pub(super) fn is_composed(&self) -> bool {
         self.is_replaying && matches!(self.state, State::Streaming(_))
     }
 
     /// Appends to the output what is to be written next. It is to be written, and
-    /// [`Conn::composed`] called, before the next stream's is composed.
-    pub(super) fn compose(&mut self, hub: &mut Hub) {
+    /// [`Conn::composed`] called, before the next stream's is composed. False: there is nothing yet,
+    /// as so much was passed over; it has its turn again.
+    pub(super) fn compose(&mut self, hub: &mut Hub) -> bool {
+        self.compose_batch(hub);
+        let is_something = !self.out.is_empty();
+        if !is_something {
+            hub.batch.owner = None;
+            self.wait_for_turn(hub);
+        }
+        is_something
+    }
+
+    fn compose_batch(&mut self, hub: &mut Hub) {
         let Some(replay) = hub.replays.get_mut(self.id) else {
             return;
         };

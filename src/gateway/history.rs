@@ -60,6 +60,7 @@ pub(super) struct History {
     blocks: Blocks,
     channels: Slab<Channel>,
     names: HashMap<Rc<str>, u32>,
+    everybody: Rc<str>,
     /// Channels of those events that have several.
     lists: Slab<Box<[u32]>>,
     /// The last event of each key, by the key's hash.
@@ -129,7 +130,7 @@ impl History {
         let mut names = HashMap::new();
         if max > 0 {
             let id = channels.insert(Channel::new(Rc::clone(&everybody), 0));
-            names.insert(everybody, id as u32);
+            names.insert(Rc::clone(&everybody), id as u32);
         }
         History {
             max,
@@ -139,6 +140,7 @@ impl History {
             blocks: Blocks::new(max),
             channels,
             names,
+            everybody,
             lists: Slab::new(),
             keys: HashMap::new(),
             hasher: RandomState::new(),
@@ -165,6 +167,11 @@ impl History {
             self.millis = millis;
         }
         self.clock = millis;
+    }
+
+    /// [`EVERYBODY`].
+    pub(super) fn everybody(&self) -> Rc<str> {
+        Rc::clone(&self.everybody)
     }
 
     /// The number of the last event so far.
@@ -468,3 +475,6 @@ impl Channel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -344,12 +344,8 @@ impl<S> Gateway<S> {
     /// socket takes of it is to be told before the output of another one is asked for.
     pub fn output(&mut self, id: ConnId) -> Option<(&mut S, Output<'_>)> {
         let (conn, hub) = self.both(id)?;
-        if conn.is_composed() {
-            conn.compose(hub);
-            if conn.is_empty_handed() {
-                conn.wait_for_turn(hub);
-                return None;
-            }
+        if conn.is_composed() && !conn.compose(hub) {
+            return None;
         }
         conn.output_beside_io()
     }

@@ -111,7 +111,7 @@ impl Replay {
     pub(super) fn new(history: &History) -> Replay {
         let last = history.last();
         Replay {
-            legs: vec![Leg::new(EVERYBODY.into(), last)],
+            legs: vec![Leg::new(history.everybody(), last)],
             began: history.position(),
             asked: Asked::Id(history.position()),
             until: last,

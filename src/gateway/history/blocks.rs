@@ -139,6 +139,16 @@ impl Blocks {
         }
     }
 
+    /// Bytes of memory of the blocks.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let blocks = self.blocks.iter().map(|block| match block {
+            Block::Events(bytes) => bytes.capacity(),
+            Block::Frame(frame) => frame.memory(),
+        });
+        blocks.sum()
+    }
+
     fn block(&self, place: Place) -> &Block {
         &self.blocks[place.block.wrapping_sub(self.first) as usize]
     }
