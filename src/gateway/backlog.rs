@@ -5,23 +5,17 @@
 //! one only (contract, section 11); what has begun to be written is left alone, and so is what the
 //! socket was not offered yet.
 
-#![expect(
-    clippy::mutable_key_type,
-    reason = "a frame's key does not change, only the number of its holders"
-)]
-
-use std::borrow::Borrow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
-use super::frame::{Frame, Keyed, Shared};
+use super::frame::{Frame, Shared};
 use crate::sse::Framing;
 
 /// Frames among which those with a key are found by looking at each; beyond that by a map.
 const FEW: usize = 32;
 
-/// The first place: some are put in front of it.
-const MIDDLE: u64 = u64::MAX / 2;
+/// The first place, of as many as come round again: some are put in front of it.
+const MIDDLE: u32 = u32::MAX / 2;
 
 /// Room for frames that is kept for the next use of an empty backlog.
 const SPARE_ROOM: usize = 16;
@@ -34,8 +28,8 @@ const SPARE_COUNT: usize = 64;
 pub(super) struct Backlog {
     /// `None` where an event was taken out; never at the front.
     frames: VecDeque<Option<Rc<Frame>>>,
-    /// The place of the first of them; places are only compared.
-    first: u64,
+    /// The place of the first of them.
+    first: u32,
     /// How many of them were taken out.
     holes: usize,
     /// Places from the first on that go before anything that comes from the history.
@@ -47,7 +41,7 @@ pub(super) struct Backlog {
     /// Frames with a key.
     keyed: usize,
     /// The places of those, once many frames wait.
-    places: Option<HashMap<Keyed, u64>>,
+    places: Option<HashMap<Rc<str>, u32>>,
 }
 
 impl Default for Backlog {
@@ -76,7 +70,7 @@ impl Backlog {
         let places = self.places.as_ref().map_or(0, |places| places.capacity());
         size_of::<Backlog>()
             + self.frames.capacity() * size_of::<Option<Rc<Frame>>>()
-            + places * size_of::<(Keyed, u64)>()
+            + places * size_of::<(Rc<str>, u32)>()
     }
 
     /// What is to be written next, piece by piece.
@@ -137,15 +131,15 @@ impl Backlog {
 
     /// Bytes of what `frame` would take out.
     pub(super) fn replaced(&self, frame: &Frame, framing: Framing) -> usize {
-        let place = frame.key().and_then(|key| self.place(key));
-        let old = place.and_then(|place| self.frames[(place - self.first) as usize].as_ref());
+        let at = frame.key().and_then(|key| self.find(key));
+        let old = at.and_then(|at| self.frames[at].as_ref());
         old.map_or(0, |old| old.bytes(framing).len())
     }
 
     /// Takes out what `frame` is to stand for, the last one of its key.
     pub(super) fn replace(&mut self, frame: &Frame, framing: Framing, shared: &mut Shared) {
-        if let Some(place) = frame.key().and_then(|key| self.place(key)) {
-            self.take_out((place - self.first) as usize, framing, shared);
+        if let Some(at) = frame.key().and_then(|key| self.find(key)) {
+            self.take_out(at, framing, shared);
             self.tidy();
         }
     }
@@ -156,11 +150,11 @@ impl Backlog {
             return;
         }
         let begun = usize::from(self.written > 0);
-        let mut later = HashSet::new();
+        let mut later: HashMap<Rc<str>, u32> = HashMap::new();
         for at in (begun..self.frames.len()).rev() {
             let frame = self.frames[at].as_ref();
-            if let Some(keyed) = frame.and_then(Keyed::new)
-                && !later.insert(keyed)
+            if let Some(key) = frame.and_then(|frame| frame.key())
+                && later.insert(key.into(), at as u32).is_some()
             {
                 self.take_out(at, framing, shared);
             }
@@ -172,9 +166,8 @@ impl Backlog {
     pub(super) fn push(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
         shared.hold(&frame);
         self.unsent += frame.bytes(framing).len();
-        if let Some(keyed) = Keyed::new(&frame) {
-            let place = self.first + self.frames.len() as u64;
-            self.note(keyed, place);
+        if let Some(key) = frame.key() {
+            self.note(key, self.frames.len());
         }
         self.frames.push_back(Some(frame));
         if self.keyed > 0 && self.frames.len() > FEW && self.places.is_none() {
@@ -185,14 +178,14 @@ impl Backlog {
 
     /// Puts a frame in front of all others, none of which is begun, unless one of them takes it out.
     pub(super) fn push_front(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
-        if frame.key().is_some_and(|key| self.place(key).is_some()) {
+        if frame.key().is_some_and(|key| self.find(key).is_some()) {
             return;
         }
         shared.hold(&frame);
         self.unsent += frame.bytes(framing).len();
-        self.first -= 1;
-        if let Some(keyed) = Keyed::new(&frame) {
-            self.note(keyed, self.first);
+        self.first = self.first.wrapping_sub(1);
+        if let Some(key) = frame.key() {
+            self.note(key, 0);
         }
         self.frames.push_front(Some(frame));
         self.ahead += 1;
@@ -221,29 +214,29 @@ impl Backlog {
         (self.keyed, self.places, self.ahead) = (0, None, 0);
     }
 
-    /// Notes where a frame with a key is put, the last one of its key.
-    fn note(&mut self, keyed: Keyed, place: u64) {
+    /// Notes where a frame with this key is put, the last one that has it.
+    fn note(&mut self, key: &str, at: usize) {
         self.keyed += 1;
         if let Some(places) = &mut self.places {
-            put(places, keyed, place);
+            put(places, key, self.first.wrapping_add(at as u32));
         }
     }
 
-    /// Where an event with this key waits of which nothing is written.
-    fn place(&self, key: &str) -> Option<u64> {
-        let begun = self.first + u64::from(self.written > 0);
+    /// Where among the frames an event with this key waits of which nothing is written.
+    fn find(&self, key: &str) -> Option<usize> {
         if self.keyed == 0 {
             return None;
         }
-        if let Some(places) = &self.places {
-            return places.get(key).copied().filter(|place| *place >= begun);
-        }
-        let is_it = |frame: &Option<Rc<Frame>>| {
-            let frame = frame.as_ref();
-            frame.is_some_and(|frame| frame.key() == Some(key))
+        let at = if let Some(places) = &self.places {
+            places.get(key)?.wrapping_sub(self.first) as usize
+        } else {
+            let is_it = |frame: &Option<Rc<Frame>>| {
+                let frame = frame.as_ref();
+                frame.is_some_and(|frame| frame.key() == Some(key))
+            };
+            self.frames.iter().rposition(is_it)?
         };
-        let at = self.frames.iter().rposition(is_it)?;
-        Some(self.first + at as u64).filter(|place| *place >= begun)
+        (at >= usize::from(self.written > 0)).then_some(at)
     }
 
     fn take_out(&mut self, at: usize, framing: Framing, shared: &mut Shared) {
@@ -276,7 +269,7 @@ impl Backlog {
                 }
             }
         }
-        self.first += 1;
+        self.first = self.first.wrapping_add(1);
         self.ahead = self.ahead.saturating_sub(1);
         self.written = 0;
         self.drop_holes_in_front();
@@ -285,7 +278,7 @@ impl Backlog {
     fn drop_holes_in_front(&mut self) {
         while let Some(None) = self.frames.front() {
             self.frames.pop_front();
-            self.first += 1;
+            self.first = self.first.wrapping_add(1);
             self.ahead = self.ahead.saturating_sub(1);
             self.holes -= 1;
         }
@@ -305,18 +298,21 @@ impl Backlog {
             return;
         };
         places.clear();
-        for (place, frame) in (self.first..).zip(&self.frames) {
-            if let Some(keyed) = frame.as_ref().and_then(Keyed::new) {
-                put(places, keyed, place);
+        for (at, frame) in self.frames.iter().enumerate() {
+            if let Some(key) = frame.as_ref().and_then(|frame| frame.key()) {
+                put(places, key, self.first.wrapping_add(at as u32));
             }
         }
     }
 }
 
-/// Notes a frame's place under its own key: what is noted must not keep an earlier frame.
-fn put(places: &mut HashMap<Keyed, u64>, keyed: Keyed, place: u64) {
-    places.remove::<str>(keyed.borrow());
-    places.insert(keyed, place);
+fn put(places: &mut HashMap<Rc<str>, u32>, key: &str, place: u32) {
+    match places.get_mut(key) {
+        Some(noted) => *noted = place,
+        None => {
+            places.insert(key.into(), place);
+        }
+    }
 }
 
 /// Empty backlogs waiting for their next use, so that a stream that keeps up costs no allocation.

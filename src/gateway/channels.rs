@@ -18,7 +18,8 @@ const SHORT: usize = 64;
 /// All channels and all memberships.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    names: HashMap<Rc<str>, ChannelId>,
+    /// Numbers of channels.
+    names: HashMap<Rc<str>, u32>,
     channels: Slab<Channel>,
     memberships: Slab<Membership>,
     /// The numbers behind which they began, by their slots: zero for those beyond, and for all as
@@ -64,7 +65,7 @@ impl Default for Joined {
 impl Channels {
     /// The channel of this name, if it has members.
     pub(super) fn find(&self, name: &str) -> Option<ChannelId> {
-        self.names.get(name).copied()
+        self.names.get(name).copied().map(ChannelId)
     }
 
     /// How many streams are in a channel.
@@ -213,9 +214,8 @@ impl Channels {
             name: Rc::clone(&name),
             members: Vec::new(),
         });
-        let channel = ChannelId(channel as u32);
-        self.names.insert(name, channel);
-        channel
+        self.names.insert(name, channel as u32);
+        ChannelId(channel as u32)
     }
 
     fn end(&mut self, at: u32) {

@@ -1,9 +1,7 @@
 //! One event's bytes: encoded once, however many streams it goes to.
 
-use std::borrow::Borrow;
 use std::cell::Cell;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use crate::sse::{self, Fields, Framing};
@@ -92,42 +90,6 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// A frame that has a key, found by it.
-#[derive(Debug)]
-pub(super) struct Keyed(Rc<Frame>);
-
-impl Keyed {
-    /// `None` when it has none.
-    pub(super) fn new(frame: &Rc<Frame>) -> Option<Keyed> {
-        frame.key()?;
-        Some(Keyed(Rc::clone(frame)))
-    }
-
-    fn key(&self) -> &str {
-        self.0.key().unwrap_or_default()
-    }
-}
-
-impl Borrow<str> for Keyed {
-    fn borrow(&self) -> &str {
-        self.key()
-    }
-}
-
-impl Hash for Keyed {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
-    }
-}
-
-impl PartialEq for Keyed {
-    fn eq(&self, other: &Keyed) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Keyed {}
-
 /// Bytes of all frames that wait for anybody; each counts once, however many wait for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shared(usize);
@@ -190,8 +152,6 @@ mod tests {
             assert_eq!(bare.bytes(framing), keyed.bytes(framing));
         }
         assert_eq!((bare.key(), keyed.key()), (None, Some("k~")));
-        assert!(Keyed::new(&bare).is_none());
-        assert_eq!(Keyed::new(&keyed), Keyed::new(&event("", "", Some("k~"))));
     }
 
     #[test]

@@ -7,9 +7,7 @@
 mod blocks;
 mod tails;
 
-use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ use crate::event_id::EventId;
 use crate::time::Time;
 pub(super) use blocks::Kept;
 use blocks::{Blocks, Place};
-use tails::{TAIL, Tails};
+use tails::Tails;
 
 /// Stands for every stream; no channel has this name.
 pub(super) const EVERYBODY: &str = "";
@@ -32,13 +30,8 @@ const ENTRY: usize = 56;
 const FURTHER: usize = 8;
 /// Bytes that a channel takes of which something is kept, beside its name.
 const CHANNEL: usize = 160;
-/// Bytes that a key takes.
-const KEY: usize = 40;
-
-/// One part in so many of the bytes is for how far channels reached that are gone.
-const TAILS_PART: usize = 16;
-/// Such channels at the least.
-const FEWEST_TAILS: usize = 1024;
+/// Bytes that a key takes, beside its own, which are there twice.
+const KEY: usize = 72;
 
 /// Random bits of the first number: a process that starts again, be it on a clock that went back,
 /// gives no id twice.
@@ -63,9 +56,8 @@ pub(super) struct History {
     everybody: Rc<str>,
     /// Channels of those events that have several.
     lists: Slab<Box<[u32]>>,
-    /// The last event of each key, by the key's hash.
-    keys: HashMap<u64, u64>,
-    hasher: RandomState,
+    /// The lower half of the number of each key's last event.
+    keys: HashMap<Rc<str>, u32>,
     tails: Tails,
     /// Bytes of what is kept.
     memory: usize,
@@ -143,8 +135,7 @@ impl History {
             everybody,
             lists: Slab::new(),
             keys: HashMap::new(),
-            hasher: RandomState::new(),
-            tails: Tails::new((max / TAILS_PART / TAIL).max(FEWEST_TAILS)),
+            tails: Tails::new(max),
             memory: 0,
             start: EventId {
                 millis: 0,
@@ -276,15 +267,15 @@ impl History {
         let Some(key) = key else {
             return;
         };
-        let hash = self.hasher.hash_one(key);
-        let Some(before) = self.keys.insert(hash, self.last) else {
+        let last = self.last as u32;
+        let Some(noted) = self.keys.get_mut(key) else {
+            self.keys.insert(key.into(), last);
             return;
         };
-        let (at, later) = (self.index(before), self.last - before);
-        // Two keys may share a hash.
-        let is_same = |entry: &&mut Entry| self.blocks.key(entry.place) == key;
-        if let Some(entry) = self.entries.get_mut(at).filter(is_same) {
-            entry.later = u32::try_from(later).unwrap_or(0);
+        let before = std::mem::replace(noted, last);
+        let at = self.index(self.number(before));
+        if let Some(entry) = self.entries.get_mut(at) {
+            entry.later = last.wrapping_sub(before);
         }
     }
 
@@ -299,7 +290,7 @@ impl History {
         };
         let key = match self.blocks.key(entry.place) {
             "" => 0,
-            key => key.len() + KEY,
+            key => 2 * key.len() + KEY,
         };
         bytes + key + ENTRY + (self.channels_of(number).len() - 1) * FURTHER
     }
@@ -329,11 +320,8 @@ impl History {
         };
         self.memory -= cost;
         let key = self.blocks.key(place);
-        if !key.is_empty() {
-            let hash = self.hasher.hash_one(key);
-            if self.keys.get(&hash) == Some(&number) {
-                self.keys.remove(&hash);
-            }
+        if !key.is_empty() && self.keys.get(key) == Some(&(number as u32)) {
+            self.keys.remove(key);
         }
         if channels & LIST == 0 {
             self.forget_in(channels, number);

@@ -27,6 +27,13 @@ enum Begin<'a> {
     Known(EventId),
 }
 
+/// A channel that is to be joined.
+struct Joining<'a> {
+    name: &'a str,
+    /// The stream is not in it.
+    is_new: bool,
+}
+
 /// What joining some channels comes to; nothing is done yet.
 #[derive(Debug)]
 pub(super) struct Arrival<'a> {
@@ -40,14 +47,8 @@ pub(super) struct Arrival<'a> {
 }
 
 impl Hub {
-    /// What it comes to that a stream joins these channels. Those that it is in already, of which
-    /// `is_in` tells, are not told of their value.
-    fn arrival<'a>(
-        &self,
-        names: impl Iterator<Item = &'a str> + Clone,
-        is_in: impl Fn(&str) -> bool,
-        begin: Begin<'_>,
-    ) -> Arrival<'a> {
+    /// What it comes to that a stream joins these channels, some of which it may be in already.
+    fn arrival<'a>(&self, names: Vec<Joining<'a>>, begin: Begin<'_>) -> Arrival<'a> {
         let history = &self.history;
         let (start, text) = match begin {
             Begin::Now => (Start::Now, Cow::Borrowed("")),
@@ -55,8 +56,9 @@ impl Hub {
             Begin::Known(id) => (Start::Behind(id), id.to_string().into()),
         };
         let knows = |number| {
-            let all = names.clone().chain([EVERYBODY]);
-            all.into_iter()
+            let names = names.iter().map(|it| it.name);
+            names
+                .chain([EVERYBODY])
                 .all(|name| history.forgotten(name) <= number)
         };
         let now = (Some(history.last()), Asked::Id(history.position()));
@@ -75,10 +77,10 @@ impl Hub {
             asked,
             frames: missed.iter().map(|text| self.gap(text)).collect(),
         };
-        for name in names {
+        for Joining { name, is_new } in names {
             let behind = behind(name);
             arrival.channels.push((name, behind));
-            if !is_in(name) {
+            if is_new {
                 arrival.frames.extend(self.value(name, behind));
             }
         }
@@ -128,9 +130,11 @@ impl<S> Conn<S> {
             (Some(_), Some(text)) => Begin::At(text),
             (Some(replay), None) => Begin::Known(replay.began),
         };
-        let names = directives.channels().iter().map(String::as_str);
-        let is_in = |name: &str| hub.channels.is_in(&self.joined, name);
-        let arrival = hub.arrival(names, is_in, begin);
+        let names = directives.channels().iter().map(|name| Joining {
+            name,
+            is_new: !hub.channels.is_in(&self.joined, name),
+        });
+        let arrival = hub.arrival(names.collect(), begin);
         if let Some(replay) = hub.replays.get_mut(self.id) {
             replay.begin(arrival.everybody, arrival.asked);
         }
@@ -146,15 +150,18 @@ impl<S> Conn<S> {
         joins: &'a [Cow<'a, str>],
         last_event_id: Option<&str>,
     ) -> Arrival<'a> {
-        let is_new = |name: &&str| {
-            leaves.iter().any(|left| left == name) || !hub.channels.is_in(&self.joined, name)
-        };
-        let names = joins.iter().map(|name| &**name).filter(is_new);
+        let mut names = Vec::new();
+        for name in joins {
+            if leaves.contains(name) || !hub.channels.is_in(&self.joined, name) {
+                let is_new = true;
+                names.push(Joining { name, is_new });
+            }
+        }
         let begin = match last_event_id {
-            Some(text) if hub.history.is_on() && names.clone().next().is_some() => Begin::At(text),
+            Some(text) if hub.history.is_on() && !names.is_empty() => Begin::At(text),
             _ => Begin::Now,
         };
-        hub.arrival(names, |_| false, begin)
+        hub.arrival(names, begin)
     }
 
     /// Joins channels, and has come what is to come from their past.

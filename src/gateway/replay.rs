@@ -7,7 +7,7 @@
 //! asks to open and when it joins with a past; it leaves once it has everything that was read before
 //! what it was last touched by, and its fan-outs begin behind that.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
@@ -21,7 +21,8 @@ const LOOKS: usize = 4096;
 /// Streams that have something to come from the history, by their slots.
 #[derive(Debug, Default)]
 pub(super) struct Replays {
-    by_slot: HashMap<u32, Replay>,
+    by_slot: Vec<Option<Box<Replay>>>,
+    count: usize,
     /// Those whose socket has taken a batch and may take the next one.
     pub(super) unfinished: VecDeque<ConnId>,
 }
@@ -74,19 +75,25 @@ impl fmt::Display for Asked {
 
 impl Replays {
     pub(super) fn get(&self, id: ConnId) -> Option<&Replay> {
-        self.by_slot.get(&id.index)
+        self.by_slot.get(id.index())?.as_deref()
     }
 
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Replay> {
-        self.by_slot.get_mut(&id.index)
+        self.by_slot.get_mut(id.index())?.as_deref_mut()
     }
 
     pub(super) fn insert(&mut self, id: ConnId, replay: Replay) {
-        self.by_slot.insert(id.index, replay);
+        if self.by_slot.len() <= id.index() {
+            self.by_slot.resize_with(id.index() + 1, || None);
+        }
+        self.by_slot[id.index()] = Some(Box::new(replay));
+        self.count += 1;
     }
 
-    pub(super) fn remove(&mut self, id: ConnId) -> Option<Replay> {
-        self.by_slot.remove(&id.index)
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Replay>> {
+        let replay = self.by_slot.get_mut(id.index())?.take();
+        self.count -= usize::from(replay.is_some());
+        replay
     }
 
     /// Whether a stream ends once it has what is to come: it gets nothing else.
@@ -96,11 +103,13 @@ impl Replays {
 
     /// How many they are.
     pub(super) fn len(&self) -> usize {
-        self.by_slot.len()
+        self.count
     }
 
     /// Gives back the memory of those who are gone.
     pub(super) fn shrink_to_fit(&mut self) {
+        let used = self.by_slot.iter().rposition(Option::is_some);
+        self.by_slot.truncate(used.map_or(0, |last| last + 1));
         self.by_slot.shrink_to_fit();
         self.unfinished.shrink_to_fit();
     }

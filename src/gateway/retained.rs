@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use slab::Slab;
+
 use super::frame::Frame;
 
 /// Bytes that a value takes beside its event and its channel's name.
@@ -11,7 +13,8 @@ const ENTRY: usize = 64;
 /// Values by the names of their channels, which need not have members.
 #[derive(Debug, Default)]
 pub(super) struct Retained {
-    values: HashMap<Box<str>, Rc<Frame>>,
+    names: HashMap<Rc<str>, u32>,
+    values: Slab<Rc<Frame>>,
     memory: usize,
 }
 
@@ -22,7 +25,8 @@ impl Retained {
         if self.values.is_empty() {
             return None;
         }
-        self.values.get(name)
+        let id = self.names.get(name)?;
+        self.values.get(*id as usize)
     }
 
     /// Whether this may become the value of all these channels, when there may be so many bytes.
@@ -44,12 +48,14 @@ impl Retained {
     pub(super) fn set(&mut self, name: &str, value: Rc<Frame>) {
         self.clear(name);
         self.memory += cost(name, &value);
-        self.values.insert(name.into(), value);
+        let id = self.values.insert(value);
+        self.names.insert(name.into(), id as u32);
     }
 
     /// The channel has no value any more.
     pub(super) fn clear(&mut self, name: &str) {
-        if let Some(old) = self.values.remove(name) {
+        if let Some(id) = self.names.remove(name) {
+            let old = self.values.remove(id as usize);
             self.memory -= cost(name, &old);
         }
     }
