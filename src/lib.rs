@@ -15,11 +15,12 @@
 //!             │   mod, serve, send, publish,    `impl Gateway`: what crosses connections;
 //!             │   fanout, eviction, trim        verbs, and whom they are about
 //!             │     ▼
-//!             │   request, lifecycle, output,   `impl Conn`: what concerns one, with the hub,
-//!             │   deadlines, answer, settle     which is what all of them share
+//!             │   request, lifecycle, joining,  `impl Conn`: what concerns one, with the hub,
+//!             │   output, compose, deadlines,   which is what all of them share
+//!             │   answer, settle
 //!             │     ▼
 //!             │   conns, conn, hub ► calls, channels, journal, routes, head_fields
-//!             │            ╰► backlog ► frame
+//!             │            ╰► backlog, retained, replay ► history ► frame
 //!             ▼
 //!          wheel   tokens   header_store   http::{head, body, reply}   sse   wire   buf
 //!                                               pure leaves: no connection, no time
@@ -107,6 +108,29 @@
 //! calls `catch_up` first. That is all that keeps the order: a stream's events come in the order in
 //! which they were read, whichever way each was addressed, and no fan-out has to be finished before
 //! others are served.
+//!
+//! # What comes from the history
+//!
+//! With a history, every event of a channel and every broadcast has a number, and is kept by it until
+//! it is the oldest and there is no room, or it is too old. A stream that has a past, since its client
+//! comes again or its backend says so, and every stream whose callback is out, has a *replay*: a
+//! cursor for each of its channels. As long as it has one, fan-outs put nothing into its queue, and
+//! its events are taken from the history when its socket is about to be written to:
+//!
+//! ```text
+//! gateway      connect ► a replay that begins at the callback's position
+//!              open ► joining: where does it begin, and is all behind that kept? If not: a gap event
+//! shell      Effect::Flush(stream) ► output
+//! gateway      compose: the next 48 KiB of its channels' events by number, merged with what waits in
+//!                its queue by what had been published when that was read; at the end its position
+//! shell      one write
+//! gateway      flushed ► composed: its cursors stand behind what was taken; nothing else is kept
+//!              more is to come: it waits for its turn (fan_out), or for its socket
+//!              nothing is: it is a stream like others, and its fan-outs begin behind that
+//! ```
+//!
+//! So ten thousand who come back at once cost cursors, and one who reads slowly keeps nothing alive:
+//! when events are forgotten that were to come to it, it is told by a gap event.
 //!
 //! # Laws
 //!
