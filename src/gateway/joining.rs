@@ -11,6 +11,7 @@ use super::hub::Hub;
 use super::replay::{Asked, Leg, Replay};
 use crate::event_id::EventId;
 use crate::header_store::Request;
+use crate::time::Time;
 use crate::wire::{self, Directives};
 
 /// The header field by which a client tells what it saw last (WHATWG HTML, "server-sent events").
@@ -118,6 +119,7 @@ impl<S> Conn<S> {
         hub: &mut Hub,
         request: &Request,
         directives: &Directives,
+        now: Time,
     ) -> Vec<Rc<Frame>> {
         let told = directives.joins.as_ref();
         let mut told = told.and_then(|joins| joins.last_event_id.clone());
@@ -136,9 +138,9 @@ impl<S> Conn<S> {
         });
         let arrival = hub.arrival(names.collect(), begin);
         if let Some(replay) = hub.replays.get_mut(self.id) {
-            replay.begin(arrival.everybody, arrival.asked);
+            replay.begin(arrival.everybody, arrival.asked, &hub.history);
         }
-        self.join(hub, &arrival);
+        self.join(hub, &arrival, now);
         arrival.frames
     }
 
@@ -165,11 +167,11 @@ impl<S> Conn<S> {
     }
 
     /// Joins channels, and has come what is to come from their past.
-    pub(super) fn join(&mut self, hub: &mut Hub, arrival: &Arrival<'_>) {
-        let now = hub.history.last();
-        let has_past = arrival.channels.iter().any(|(_, behind)| *behind < now);
+    pub(super) fn join(&mut self, hub: &mut Hub, arrival: &Arrival<'_>, now: Time) {
+        let last = hub.history.last();
+        let has_past = arrival.channels.iter().any(|(_, behind)| *behind < last);
         if has_past && !self.is_replaying {
-            self.begin_replay(hub);
+            self.begin_replay(hub, now);
         }
         for (name, behind) in &arrival.channels {
             let name = hub
@@ -194,17 +196,20 @@ impl<S> Conn<S> {
 
     /// From now on the stream gets its events of channels from the history: what waits for it already
     /// comes before.
-    pub(super) fn begin_replay(&mut self, hub: &mut Hub) {
+    pub(super) fn begin_replay(&mut self, hub: &mut Hub, now: Time) {
         let mut replay = Replay::new(&hub.history);
-        let now = hub.history.last();
+        let last = hub.history.last();
         for (name, since) in hub.channels.names(&self.joined) {
             replay.legs.push(Leg {
                 since,
-                ..Leg::new(name, now)
+                ..Leg::new(name, last)
             });
         }
         if let Some(backlog) = &mut self.backlog {
             backlog.go_ahead();
+        }
+        if self.is_written() {
+            self.stalled_since = now;
         }
         hub.replays.insert(self.id, replay);
         self.is_replaying = true;

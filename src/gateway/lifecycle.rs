@@ -125,7 +125,7 @@ impl<S> Conn<S> {
         }
         let token = hub.random.token();
         if hub.history.is_on() {
-            self.begin_replay(hub);
+            self.begin_replay(hub, now);
         }
         let expires = now + hub.settings.limits.connect_timeout;
         hub.journal.connected(token, &what.request);
@@ -192,7 +192,7 @@ impl<S> Conn<S> {
         if directives.close {
             self.forget_backlog(hub);
         } else {
-            first = self.join_by_answer(hub, &awaiting.what.request, &directives);
+            first = self.join_by_answer(hub, &awaiting.what.request, &directives, now);
         }
         let out = self.out.tail(STREAM_HEAD_BYTES, &mut hub.spares);
         reply::write_stream_head(out, &hub.date, framing);

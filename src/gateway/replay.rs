@@ -136,13 +136,10 @@ impl Replay {
     }
 
     /// The stream opens, and gets what is for everybody from behind this number on.
-    pub(super) fn begin(&mut self, everybody: u64, asked: Asked) {
+    pub(super) fn begin(&mut self, everybody: u64, asked: Asked, history: &History) {
         self.asked = asked;
-        for leg in &mut self.legs {
-            if &*leg.name == EVERYBODY {
-                leg.at = everybody;
-            }
-        }
+        self.legs.retain(|leg| &*leg.name != EVERYBODY);
+        self.join(history.everybody(), everybody, history);
     }
 
     /// The stream gets a channel's events from behind this number on.

@@ -304,7 +304,7 @@ impl<S> Conn<S> {
                 return Verdict::Refused(routes::BUFFER_FULL);
             }
         }
-        self.leave_and_join(hub, what, &arrival);
+        self.leave_and_join(hub, what, &arrival, now);
         for frame in frames {
             self.hold(hub, frame);
         }
@@ -326,7 +326,7 @@ impl<S> Conn<S> {
     fn change_channels(&mut self, hub: &mut Hub, what: &ForOne<'_>, now: Time) -> bool {
         let mut arrival = self.arrival_by_send(hub, what);
         let mut frames = std::mem::take(&mut arrival.frames).into_iter();
-        self.leave_and_join(hub, what, &arrival);
+        self.leave_and_join(hub, what, &arrival, now);
         frames.all(|frame| self.append(hub, frame, now))
     }
 
@@ -334,11 +334,17 @@ impl<S> Conn<S> {
         self.arrival(hub, what.unsubscribe, what.subscribe, what.last_event_id)
     }
 
-    fn leave_and_join(&mut self, hub: &mut Hub, what: &ForOne<'_>, arrival: &Arrival<'_>) {
+    fn leave_and_join(
+        &mut self,
+        hub: &mut Hub,
+        what: &ForOne<'_>,
+        arrival: &Arrival<'_>,
+        now: Time,
+    ) {
         for name in what.unsubscribe {
             self.leave(hub, name);
         }
-        self.join(hub, arrival);
+        self.join(hub, arrival, now);
     }
 }
 
