@@ -10,6 +10,7 @@ mod connect_outcomes;
 mod disconnect;
 mod harness;
 mod healthcheck;
+mod history;
 mod house;
 mod http;
 mod limits;

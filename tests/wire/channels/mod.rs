@@ -22,7 +22,7 @@ use crate::support::{
 
 /// A backend that answers every connect with the channels that stand behind `?` in its path:
 /// `/path?a,b`.
-fn joining() -> Backend {
+pub(super) fn joining() -> Backend {
     Backend::with(|callback| match callback.url().split_once('?') {
         Some((_, list)) if callback.is_connect() => {
             let channels: Vec<&str> = list.split(',').collect();
@@ -33,7 +33,7 @@ fn joining() -> Backend {
 }
 
 /// A stream of HTTP/1.0, by a backend that answers by itself.
-fn open_old(gateway: &Gateway, backend: &Backend, path: &str) -> (Client, String) {
+pub(super) fn open_old(gateway: &Gateway, backend: &Backend, path: &str) -> (Client, String) {
     let mut client = gateway.connect();
     client.send(format!("GET {path} HTTP/1.0\r\n\r\n"));
     let token = backend.next_connect_of(path).token();
@@ -42,7 +42,7 @@ fn open_old(gateway: &Gateway, backend: &Backend, path: &str) -> (Client, String
 }
 
 /// Small buffers on both sides, so that a little data is too much for a reader that does not read.
-fn narrow(backend: &Backend) -> Builder {
+pub(super) fn narrow(backend: &Backend) -> Builder {
     Gateway::builder()
         .backend(backend)
         .env("SEND_BUFFER_BYTES", "4096")
@@ -64,25 +64,25 @@ fn large() -> String {
 }
 
 /// Sends that are written at once, each one's answer in their order.
-fn pipeline(gateway: &Gateway, commands: &[Value]) -> Vec<Response> {
+pub(super) fn pipeline(gateway: &Gateway, commands: &[Value]) -> Vec<Response> {
     let mut publisher = gateway.connect();
     publisher.send(batch(commands));
     commands.iter().map(|_| publisher.read_response()).collect()
 }
 
 /// The bytes of sends, one behind the other.
-fn batch(commands: &[Value]) -> String {
+pub(super) fn batch(commands: &[Value]) -> String {
     let requests = commands.iter().map(|it| send_request(&it.to_string()));
     requests.collect()
 }
 
 /// An event without a name to a channel.
-fn to_channel(channel: &str, data: &str) -> Value {
+pub(super) fn to_channel(channel: &str, data: &str) -> Value {
     json!({"channel": channel, "event": {"data": data}})
 }
 
 /// An event without a name to a token.
-fn to_token(token: &str, data: &str) -> Value {
+pub(super) fn to_token(token: &str, data: &str) -> Value {
     json!({"token": token, "event": {"data": data}})
 }
 
