@@ -1,6 +1,8 @@
 //! The README's examples of the interface: each command is sent and each answer and stream compared
 //! with what stands there; and what it says of channels beside them.
 
+mod history;
+
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
