@@ -388,8 +388,8 @@ fn an_event_costs_what_is_said() {
     let wire = "id: 1795233600000-100000000000\ndata: \n\n".len() + 100;
     let chunk = format!("{wire:x}\r\n\r\n").len() + wire;
     let number = 20;
-    // A channel's name is one byte, each key two.
-    let max = number * (chunk + 56 + 8 + 2 + 40) + 2 * (1 + 160);
+    // A channel's name is one byte, each key two, and twice.
+    let max = number * (chunk + 56 + 8 + 4 + 72) + 2 * (1 + 160);
     let (backend, gateway) = start(max + 60, &[]);
     for at in 0..number * 2 {
         let event = json!({"data": text(at), "key": format!("{at:02}")});
