@@ -1,7 +1,9 @@
 //! Contract, section 12: what was missed comes again, and current values.
 
 mod beginnings;
+mod gaps;
 mod ids;
+mod keyed;
 mod limits;
 mod off;
 mod order;
