@@ -4,13 +4,15 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::conn::Conn;
+use uuid::Uuid;
+
+use super::conn::{Awaiting, Conn};
 use super::frame::Frame;
 use super::history::{EVERYBODY, Start};
 use super::hub::Hub;
 use super::replay::{Asked, Leg, Replay};
 use crate::event_id::EventId;
-use crate::header_store::Request;
+use crate::sse::Fields;
 use crate::time::Time;
 use crate::wire::{self, Directives};
 
@@ -43,13 +45,16 @@ pub(super) struct Arrival<'a> {
     /// The same for what is for everybody.
     everybody: u64,
     asked: Asked,
+    /// What it asked for, if something behind that is lost.
+    missed: Option<String>,
     /// What the stream gets at once, in this order: a gap event, current values.
     pub(super) frames: Vec<Rc<Frame>>,
 }
 
 impl Hub {
-    /// What it comes to that a stream joins these channels, some of which it may be in already.
-    fn arrival<'a>(&self, names: Vec<Joining<'a>>, begin: Begin<'_>) -> Arrival<'a> {
+    /// What it comes to that a stream joins these channels, some of which it may be in already. Only
+    /// one that opens may have missed what is for everybody.
+    fn arrival<'a>(&self, names: Vec<Joining<'a>>, begin: Begin<'_>, opens: bool) -> Arrival<'a> {
         let history = &self.history;
         let (start, text) = match begin {
             Begin::Now => (Start::Now, Cow::Borrowed("")),
@@ -59,7 +64,7 @@ impl Hub {
         let knows = |number| {
             let names = names.iter().map(|it| it.name);
             names
-                .chain([EVERYBODY])
+                .chain(opens.then_some(EVERYBODY))
                 .all(|name| history.forgotten(name) <= number)
         };
         let now = (Some(history.last()), Asked::Id(history.position()));
@@ -76,8 +81,11 @@ impl Hub {
             channels: Vec::new(),
             everybody: behind(EVERYBODY),
             asked,
-            frames: missed.iter().map(|text| self.gap(text)).collect(),
+            missed: missed.map(Cow::into_owned),
+            frames: Vec::new(),
         };
+        let gap = arrival.missed.as_ref().map(|text| self.gap(text));
+        arrival.frames.extend(gap);
         for Joining { name, is_new } in names {
             let behind = behind(name);
             arrival.channels.push((name, behind));
@@ -93,12 +101,13 @@ impl Hub {
         let mut data = "{\"last_event_id\":".to_owned();
         wire::push_string(&mut data, asked);
         data.push('}');
-        let event = wire::Event {
-            name: "gap".into(),
+        // The gateway's own words are in no envelope (contract, section 16).
+        let fields = Fields {
+            name: "gap",
+            id: None,
+            retry: None,
             data: data.into(),
-            ..wire::Event::default()
         };
-        let fields = self.settings.event_format.fields(&event);
         Frame::event(&fields, None, self.history.last())
     }
 
@@ -117,7 +126,7 @@ impl<S> Conn<S> {
     pub(super) fn join_by_answer(
         &mut self,
         hub: &mut Hub,
-        request: &Request,
+        awaiting: &Awaiting,
         directives: &Directives,
         now: Time,
     ) -> Vec<Rc<Frame>> {
@@ -125,6 +134,7 @@ impl<S> Conn<S> {
         let mut told = told.and_then(|joins| joins.last_event_id.clone());
         let replay = hub.replays.get(self.id);
         if replay.is_some() && told.is_none() {
+            let request = &awaiting.what.request;
             told = request.field(LAST_EVENT_ID).filter(|id| !id.is_empty());
         }
         let begin = match (replay, &told) {
@@ -136,11 +146,11 @@ impl<S> Conn<S> {
             name,
             is_new: !hub.channels.is_in(&self.joined, name),
         });
-        let arrival = hub.arrival(names.collect(), begin);
+        let arrival = hub.arrival(names.collect(), begin, true);
         if let Some(replay) = hub.replays.get_mut(self.id) {
             replay.begin(arrival.everybody, arrival.asked, &hub.history);
         }
-        self.join(hub, &arrival, now);
+        self.join(hub, &arrival, Some(awaiting.token), now);
         arrival.frames
     }
 
@@ -163,11 +173,20 @@ impl<S> Conn<S> {
             Some(text) if hub.history.is_on() && !names.is_empty() => Begin::At(text),
             _ => Begin::Now,
         };
-        hub.arrival(names, begin)
+        hub.arrival(names, begin, false)
     }
 
     /// Joins channels, and has come what is to come from their past.
-    pub(super) fn join(&mut self, hub: &mut Hub, arrival: &Arrival<'_>, now: Time) {
+    pub(super) fn join(
+        &mut self,
+        hub: &mut Hub,
+        arrival: &Arrival<'_>,
+        token: Option<Uuid>,
+        now: Time,
+    ) {
+        if let Some(asked) = &arrival.missed {
+            hub.journal.gap(token, asked);
+        }
         let last = hub.history.last();
         let has_past = arrival.channels.iter().any(|(_, behind)| *behind < last);
         if has_past && !self.is_replaying {

@@ -192,7 +192,7 @@ impl<S> Conn<S> {
         if directives.close {
             self.forget_backlog(hub);
         } else {
-            first = self.join_by_answer(hub, &awaiting.what.request, &directives, now);
+            first = self.join_by_answer(hub, &awaiting, &directives, now);
         }
         let out = self.out.tail(STREAM_HEAD_BYTES, &mut hub.spares);
         reply::write_stream_head(out, &hub.date, framing);

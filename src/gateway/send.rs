@@ -344,7 +344,7 @@ impl<S> Conn<S> {
         for name in what.unsubscribe {
             self.leave(hub, name);
         }
-        self.join(hub, arrival, now);
+        self.join(hub, arrival, self.state.token(), now);
     }
 }
 

@@ -312,7 +312,7 @@ fn a_gap_is_as_shown() {
     super::expect_stream(&mut client, &real);
     let (backend, gateway) = start(6_000, &[("EVENT_FORMAT", "envelope")]);
     let seen = begins(&gateway, &backend, &json!({}), Some("x"));
-    assert_eq!(seen, [r#"{"type":"gap","payload":{"last_event_id":"x"}}"#]);
+    assert_eq!(seen, [gap("x")]);
 }
 
 /// Too old instead of too much.
