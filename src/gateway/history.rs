@@ -33,6 +33,9 @@ const CHANNEL: usize = 160;
 /// Bytes that a key takes, beside its own, which are there twice.
 const KEY: usize = 72;
 
+/// Events that are forgotten at once for their age: a second may have brought a few hundred thousand.
+const EXPIRY_BUDGET: usize = 8192;
+
 /// Random bits of the first number: a process that starts again, be it on a clock that went back,
 /// gives no id twice.
 const RANDOM_BITS: u32 = 40;
@@ -297,9 +300,15 @@ impl History {
 
     // ---- forgetting ----
 
-    /// Forgets what is too old.
+    /// Forgets what is too old; the rest of very much of it the next time, as [`History::deadline`] is
+    /// past then.
     pub(super) fn expire(&mut self, now: Time) {
-        while self.deadline().is_some_and(|deadline| deadline <= now) && self.forget_oldest() {}
+        for _ in 0..EXPIRY_BUDGET {
+            let is_due = self.deadline().is_some_and(|deadline| deadline <= now);
+            if !is_due || !self.forget_oldest() {
+                return;
+            }
+        }
     }
 
     /// When the oldest event will be too old.
