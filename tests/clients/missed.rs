@@ -1,0 +1,262 @@
+//! What comes to clients that come again (contract, section 12): each event once and in order, or a
+//! gap, over a wire that dies in the middle of an event.
+//!
+//! A client comes back with the last id that it was given. So it is known for each of them what moves
+//! that id, and what does not although it should.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::program::Program;
+use crate::stage::{begin, url};
+use crate::support::{Backend, Callback, Client, Gateway};
+use crate::wire::{End, Wire};
+use crate::{browser, readme, tools};
+
+const EVENTS: usize = 1000;
+
+/// What every connect is answered, first of all how soon a client comes back: by itself that would be
+/// after seconds.
+const ANSWER: &str = r#"{"event":{"name":"hello","data":"x","retry":20},"channels":["news"]}"#;
+
+const NAMES: [&str; 3] = ["hello", "gap", "end"];
+
+/// Starts a client of the stream behind this port.
+type Start = fn(u16) -> Program;
+
+fn chromium(port: u16) -> Program {
+    let mut command = tools::node("tests/clients/programs/page.js");
+    let orders = json!({"url": url(port, "/events"), "names": NAMES});
+    begin(command.env("CHROMIUM", browser::chromium()), &orders)
+}
+
+fn node(port: u16) -> Program {
+    let mut command = tools::node("tests/clients/programs/eventsource.js");
+    let orders = json!({"url": url(port, "/events"), "names": NAMES});
+    begin(&mut command, &orders)
+}
+
+fn httpx(port: u16) -> Program {
+    let mut command = tools::python("tests/clients/programs/returning.py");
+    let orders = json!({"url": url(port, "/events"), "code": readme::block("python")});
+    begin(&mut command, &orders)
+}
+
+/// A gateway that keeps so many bytes of events.
+fn remembering(backend: &Backend, bytes: &str) -> Gateway {
+    let builder = Gateway::builder().backend(backend);
+    builder.env("HISTORY_BYTES", bytes).start()
+}
+
+/// The stream's next connect. A browser may ask for other things as well.
+fn next_connect(backend: &Backend) -> Callback {
+    backend.next_connect_of("/events")
+}
+
+/// The id that the client came with.
+fn last_event_id(callback: &Callback) -> Value {
+    callback.json["request"]["headers"]["last-event-id"].clone()
+}
+
+/// Numbers the events of the channel, one behind the other, on one connection.
+struct Publisher {
+    client: Client,
+    /// The event's ids, from number 1 on.
+    ids: Vec<String>,
+}
+
+impl Publisher {
+    fn to(gateway: &Gateway) -> Publisher {
+        Publisher {
+            client: gateway.connect(),
+            ids: Vec::new(),
+        }
+    }
+
+    /// Gives the event's id.
+    #[track_caller]
+    fn publish(&mut self, event: &Value) -> String {
+        let command = json!({"channel": "news", "event": event});
+        self.client.post(command.to_string().as_bytes());
+        let response = self.client.read_response();
+        let answer: Value = serde_json::from_slice(&response.body).expect("JSON");
+        let id = answer["id"].as_str().map(str::to_owned);
+        id.unwrap_or_else(|| panic!("no id: {}", response.text()))
+    }
+
+    /// Publishes the numbers up to this one, which goes with something behind them that is as long as
+    /// this.
+    #[track_caller]
+    fn go_on_to(&mut self, last: usize, padding: usize) {
+        while self.ids.len() < last {
+            let data = format!("{}{}", self.ids.len() + 1, " ".repeat(padding));
+            let id = self.publish(&json!({"data": data}));
+            self.ids.push(id);
+        }
+    }
+}
+
+/// What a client tells, in its order.
+struct Reports<'p> {
+    program: &'p Program,
+    /// The id of the last event that had one: what is to come with the next connect.
+    last: Value,
+    /// What it was at each opening of the stream.
+    at_opening: Vec<Value>,
+}
+
+impl Reports<'_> {
+    fn of(program: &Program) -> Reports<'_> {
+        Reports {
+            program,
+            last: Value::Null,
+            at_opening: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn wait_open(&mut self) {
+        let report = self.program.report();
+        assert!(report.get("open").is_some(), "{report}");
+        self.at_opening.push(self.last.clone());
+    }
+
+    /// The next event of the channel, or a gap: name and data. Whatever tells of connections that
+    /// come and go is passed over.
+    #[track_caller]
+    fn next(&mut self) -> (String, String) {
+        loop {
+            let report = self.program.report();
+            if report.get("open").is_some() {
+                self.at_opening.push(self.last.clone());
+            }
+            let text = |key: &str| Some(report.get(key)?.as_str()?.to_owned());
+            let Some(name) = text("event").filter(|name| name != "hello") else {
+                continue;
+            };
+            if name != "gap" {
+                self.last = report["id"].clone();
+            }
+            return (name, text("data").expect("data"));
+        }
+    }
+
+    #[track_caller]
+    fn expect(&mut self, name: &str, data: &str) {
+        assert_eq!(self.next(), (name.to_owned(), data.to_owned()));
+    }
+}
+
+/// Numbers behind which the wire dies, how, and up to which others are published meanwhile. The wire
+/// dies in live events and in those that come again.
+const DEATHS: [(usize, End, usize); 6] = [
+    (100, End::Fin, 180),
+    (150, End::Reset, 260),
+    (250, End::Fin, 250),
+    (400, End::Reset, 650),
+    (800, End::Fin, 801),
+    (1000, End::Reset, 1000),
+];
+
+fn each_comes_once(start: Start) {
+    let backend = answering();
+    let gateway = remembering(&backend, "10000000");
+    let wire = Wire::to(gateway.port());
+    let mut program = start(wire.port());
+    let mut reports = Reports::of(&program);
+    let mut publisher = Publisher::to(&gateway);
+    reports.wait_open();
+    for (number, end, meanwhile) in DEATHS {
+        // Behind it stands the end of its line.
+        wire.die_behind(&format!("data: {number}"), end);
+        wire.mend();
+        publisher.go_on_to(number, 0);
+        wire.wait_dead();
+        publisher.go_on_to(meanwhile, 0);
+    }
+    wire.mend();
+    publisher.publish(&json!({"name": "end", "data": "x"}));
+    for number in 1..=EVENTS {
+        reports.expect("message", &number.to_string());
+        assert_eq!(reports.last, publisher.ids[number - 1]);
+    }
+    reports.expect("end", "x");
+
+    let ids = reports.at_opening;
+    assert_eq!(ids.len(), 1 + DEATHS.len());
+    for id in ids {
+        assert_eq!(last_event_id(&next_connect(&backend)), id);
+    }
+    close(&mut program);
+}
+
+/// Answers by itself what asks for the stream; nothing else is there.
+fn answering() -> Backend {
+    Backend::with(|callback| match callback.url() {
+        "/events" => callback.answer(200, ANSWER),
+        _ => callback.answer(404, ""),
+    })
+}
+
+fn what_is_forgotten_is_a_gap(start: Start) {
+    let backend = answering();
+    let gateway = remembering(&backend, "20000");
+    let wire = Wire::to(gateway.port());
+    let mut program = start(wire.port());
+    let mut reports = Reports::of(&program);
+    let mut publisher = Publisher::to(&gateway);
+    reports.wait_open();
+    wire.die_behind("data: 6", End::Reset);
+    publisher.go_on_to(6, 0);
+    wire.wait_dead();
+    publisher.go_on_to(500, 500);
+    wire.wait_turned_away();
+    for number in 1..=5 {
+        reports.expect("message", &number.to_string());
+    }
+    wire.mend();
+    let asked = json!({"last_event_id": publisher.ids[4]});
+    reports.expect("gap", &asked.to_string());
+    publisher.publish(&json!({"data": "behind the gap"}));
+    reports.expect("message", "behind the gap");
+
+    assert_eq!(last_event_id(&next_connect(&backend)), Value::Null);
+    let back = last_event_id(&next_connect(&backend));
+    assert_eq!(back, publisher.ids[4]);
+    close(&mut program);
+}
+
+/// A client that was given nothing but the position, that it begins with, is cut off and comes back.
+/// Gives that position and what it comes back with; `seen` are the numbers that it sees then.
+fn back_from_the_position(start: Start, seen: std::ops::RangeInclusive<usize>) -> [Value; 2] {
+    let backend = Backend::start();
+    let gateway = remembering(&backend, "1000000");
+    let wire = Wire::to(gateway.port());
+    let mut publisher = Publisher::to(&gateway);
+    publisher.go_on_to(3, 0);
+    let mut program = start(wire.port());
+    let mut reports = Reports::of(&program);
+
+    let callback = next_connect(&backend);
+    assert_eq!(last_event_id(&callback), Value::Null);
+    let position = callback.json["position"].clone();
+    assert_eq!(position, publisher.ids[2]);
+    // The chunk is whole; the stream is not.
+    wire.die_behind(&format!("\nid: {}\n\n\r\n", publisher.ids[2]), End::Fin);
+    callback.answer(200, ANSWER);
+    wire.wait_dead();
+    publisher.go_on_to(10, 0);
+    wire.mend();
+    let callback = next_connect(&backend);
+    callback.answer(200, ANSWER);
+    reports.wait_open();
+    // The second time is behind it: what is published now comes to all.
+    publisher.publish(&json!({"name": "end", "data": "x"}));
+    for number in seen {
+        reports.expect("message", &number.to_string());
+    }
+    reports.expect("end", "x");
+    close(&mut program);
+    [position, last_event_id(&callback)]
+}
