@@ -4,8 +4,6 @@
 //! A client comes back with the last id that it was given. So it is known for each of them what moves
 //! that id, and what does not although it should.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use crate::program::Program;
@@ -259,4 +257,73 @@ fn back_from_the_position(start: Start, seen: std::ops::RangeInclusive<usize>) -
     reports.expect("end", "x");
     close(&mut program);
     [position, last_event_id(&callback)]
+}
+
+#[track_caller]
+fn close(program: &mut Program) {
+    program.say("close");
+    assert!(program.wait_exit().success());
+}
+
+#[test]
+#[ignore = "needs Node and Chromium"]
+fn chromium_sees_each_event_once_over_a_wire_that_dies() {
+    let _alone = browser::alone();
+    each_comes_once(chromium);
+}
+
+#[test]
+#[ignore = "needs Node"]
+fn node_sees_each_event_once_over_a_wire_that_dies() {
+    each_comes_once(node);
+}
+
+#[test]
+#[ignore = "needs Python"]
+fn httpx_sees_each_event_once_over_a_wire_that_dies() {
+    each_comes_once(httpx);
+}
+
+#[test]
+#[ignore = "needs Node and Chromium"]
+fn chromium_is_told_of_a_gap() {
+    let _alone = browser::alone();
+    what_is_forgotten_is_a_gap(chromium);
+}
+
+#[test]
+#[ignore = "needs Node"]
+fn node_is_told_of_a_gap() {
+    what_is_forgotten_is_a_gap(node);
+}
+
+#[test]
+#[ignore = "needs Python"]
+fn httpx_is_told_of_a_gap() {
+    what_is_forgotten_is_a_gap(httpx);
+}
+
+#[test]
+#[ignore = "needs Node and Chromium"]
+fn chromium_comes_back_with_the_position_it_was_given() {
+    let _alone = browser::alone();
+    let [position, back] = back_from_the_position(chromium, 4..=10);
+    assert_eq!(back, position);
+}
+
+#[test]
+#[ignore = "needs Python"]
+fn httpx_comes_back_with_the_position_it_was_given() {
+    let [position, back] = back_from_the_position(httpx, 4..=10);
+    assert_eq!(back, position);
+}
+
+/// Its parser forgets the id of what has no data (WHATWG HTML has the id outlive it), so that this
+/// client alone misses what comes before its first event with an id.
+#[test]
+#[ignore = "needs Node"]
+fn node_does_not_take_the_position_it_was_given() {
+    let none = std::ops::RangeInclusive::new(1, 0);
+    let [_, back] = back_from_the_position(node, none);
+    assert_eq!(back, Value::Null);
 }
