@@ -4,21 +4,28 @@
 //! A client comes back with the last id that it was given. So it is known for each of them what moves
 //! that id, and what does not although it should.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Value, json};
 
 use crate::program::Program;
-use crate::stage::{begin, url};
-use crate::support::{Backend, Callback, Client, Gateway};
+use crate::stage::{begin, lively, url};
+use crate::support::{Backend, Callback, Client, Gateway, OK, assert_ok, post_send};
 use crate::wire::{End, Wire};
 use crate::{browser, readme, tools};
 
 const EVENTS: usize = 1000;
 
-/// What every connect is answered, first of all how soon a client comes back: by itself that would be
-/// after seconds.
-const ANSWER: &str = r#"{"event":{"name":"hello","data":"x","retry":20},"channels":["news"]}"#;
+const NAMES: [&str; 2] = ["gap", "end"];
 
-const NAMES: [&str; 3] = ["hello", "gap", "end"];
+/// What a connect is answered: an event with the position of its callback, which also tells how soon
+/// to come back. By itself a client does so after seconds.
+fn answer(callback: &Callback) {
+    let position = callback.json["position"].as_str().unwrap_or("none");
+    let event = json!({"name": "position", "data": position, "retry": 20});
+    let answer = json!({"event": event, "channels": ["news"]});
+    callback.answer(200, &answer.to_string());
+}
 
 /// Starts a client of the stream behind this port.
 type Start = fn(u16) -> Program;
@@ -35,6 +42,14 @@ fn node(port: u16) -> Program {
     begin(&mut command, &orders)
 }
 
+/// With the README's code around it.
+fn careful_node(port: u16) -> Program {
+    let mut command = tools::node("tests/clients/programs/eventsource.js");
+    let code = readme::block("js node");
+    let orders = json!({"url": url(port, "/events"), "names": NAMES, "code": code});
+    begin(&mut command, &orders)
+}
+
 fn httpx(port: u16) -> Program {
     let mut command = tools::python("tests/clients/programs/returning.py");
     let orders = json!({"url": url(port, "/events"), "code": readme::block("python")});
@@ -44,6 +59,8 @@ fn httpx(port: u16) -> Program {
 /// A gateway that keeps so many bytes of events.
 fn remembering(backend: &Backend, bytes: &str) -> Gateway {
     let builder = Gateway::builder().backend(backend);
+    // One worker each: connects come in the order of their streams.
+    let builder = builder.one_worker_each();
     builder.env("HISTORY_BYTES", bytes).start()
 }
 
@@ -130,7 +147,7 @@ impl Reports<'_> {
                 self.at_opening.push(self.last.clone());
             }
             let text = |key: &str| Some(report.get(key)?.as_str()?.to_owned());
-            let Some(name) = text("event").filter(|name| name != "hello") else {
+            let Some(name) = text("event").filter(|name| name != "position") else {
                 continue;
             };
             if name != "gap" {
@@ -146,8 +163,9 @@ impl Reports<'_> {
     }
 }
 
-/// Numbers behind which the wire dies, how, and up to which others are published meanwhile. The wire
-/// dies in live events and in those that come again.
+/// Numbers in whose events the wire dies, how, and up to which others are published meanwhile. It dies
+/// in live events and in those that come again; each time once more behind the first event of the next
+/// stream, which has no id and must not take away the one that the client has.
 const DEATHS: [(usize, End, usize); 6] = [
     (100, End::Fin, 180),
     (150, End::Reset, 260),
@@ -172,6 +190,11 @@ fn each_comes_once(start: Start) {
         publisher.go_on_to(number, 0);
         wire.wait_dead();
         publisher.go_on_to(meanwhile, 0);
+        let position = &publisher.ids[publisher.ids.len() - 1];
+        let first = format!("retry: 20\ndata: {position}\n\n\r\n");
+        wire.die_behind(&first, end);
+        wire.mend();
+        wire.wait_dead();
     }
     wire.mend();
     publisher.publish(&json!({"name": "end", "data": "x"}));
@@ -182,7 +205,7 @@ fn each_comes_once(start: Start) {
     reports.expect("end", "x");
 
     let ids = reports.at_opening;
-    assert_eq!(ids.len(), 1 + DEATHS.len());
+    assert_eq!(ids.len(), 1 + 2 * DEATHS.len());
     for id in ids {
         assert_eq!(last_event_id(&next_connect(&backend)), id);
     }
@@ -191,9 +214,10 @@ fn each_comes_once(start: Start) {
 
 /// Answers by itself what asks for the stream; nothing else is there.
 fn answering() -> Backend {
-    Backend::with(|callback| match callback.url() {
-        "/events" => callback.answer(200, ANSWER),
-        _ => callback.answer(404, ""),
+    Backend::with(|callback| match (callback.is_connect(), callback.url()) {
+        (true, "/events") => answer(callback),
+        (true, _) => callback.answer(404, ""),
+        (false, _) => callback.answer(200, ""),
     })
 }
 
@@ -225,9 +249,9 @@ fn what_is_forgotten_is_a_gap(start: Start) {
     close(&mut program);
 }
 
-/// A client that was given nothing but the position, that it begins with, is cut off and comes back.
+/// A client that was given the position alone, which it begins at, is cut off and comes back.
 /// Gives that position and what it comes back with; `seen` are the numbers that it sees then.
-fn back_from_the_position(start: Start, seen: std::ops::RangeInclusive<usize>) -> [Value; 2] {
+fn back_from_the_position(start: Start, seen: RangeInclusive<usize>) -> [Value; 2] {
     let backend = Backend::start();
     let gateway = remembering(&backend, "1000000");
     let wire = Wire::to(gateway.port());
@@ -242,14 +266,14 @@ fn back_from_the_position(start: Start, seen: std::ops::RangeInclusive<usize>) -
     assert_eq!(position, publisher.ids[2]);
     // The chunk is whole; the stream is not.
     wire.die_behind(&format!("\nid: {}\n\n\r\n", publisher.ids[2]), End::Fin);
-    callback.answer(200, ANSWER);
+    answer(&callback);
     wire.wait_dead();
     publisher.go_on_to(10, 0);
     wire.mend();
     let callback = next_connect(&backend);
-    callback.answer(200, ANSWER);
+    answer(&callback);
     reports.wait_open();
-    // The second time is behind it: what is published now comes to all.
+    // This is behind where it begins now, wherever that is.
     publisher.publish(&json!({"name": "end", "data": "x"}));
     for number in seen {
         reports.expect("message", &number.to_string());
@@ -318,12 +342,38 @@ fn httpx_comes_back_with_the_position_it_was_given() {
     assert_eq!(back, position);
 }
 
-/// Its parser forgets the id of what has no data (WHATWG HTML has the id outlive it), so that this
-/// client alone misses what comes before its first event with an id.
+/// Its parser forgets the id of what has no data, where an `EventSource` is to keep it (WHATWG HTML,
+/// "server-sent events"): until an event brings it an id it comes back as if for the first time.
 #[test]
 #[ignore = "needs Node"]
 fn node_does_not_take_the_position_it_was_given() {
-    let none = std::ops::RangeInclusive::new(1, 0);
-    let [_, back] = back_from_the_position(node, none);
+    let [_, back] = back_from_the_position(node, 11..=10);
     assert_eq!(back, Value::Null);
+}
+
+#[test]
+#[ignore = "needs Node"]
+fn node_comes_back_with_the_position_that_the_backend_gave_it() {
+    let [position, back] = back_from_the_position(careful_node, 4..=10);
+    assert_eq!(back, position);
+}
+
+/// Of what is no event to others it makes one without data, as soon as it has been given an id.
+#[test]
+#[ignore = "needs Python"]
+fn httpx_sse_takes_heartbeats_for_events() {
+    let backend = answering();
+    let gateway = lively(&backend);
+    let mut command = tools::python("tests/clients/programs/stream.py");
+    let orders = json!({"url": url(gateway.port(), "/events")});
+    let program = begin(command.arg("httpx"), &orders);
+    assert_eq!(program.report(), json!({"open": "HTTP/1.1"}));
+    let first = json!({"event": "position", "data": "none", "id": ""});
+    assert_eq!(program.report(), first);
+    let event = json!({"token": next_connect(&backend).token(), "event": {"data": "x", "id": "5"}});
+    assert_ok(&post_send(&gateway, &event), OK);
+    for data in ["x", ""] {
+        let seen = json!({"event": "message", "data": data, "id": "5"});
+        assert_eq!(program.report(), seen);
+    }
 }

@@ -1,8 +1,8 @@
 // Chromium's EventSource: reports what it fires. Orders: {"url", "names"}, then `close`. The page is
 // the gateway's own health, so that the stream is of the page's origin.
 const puppeteer = require("puppeteer-core");
-const { listen } = require("./listen.js");
 const { orders, report } = require("./report.js");
+const { watch } = require("./watch.js");
 
 const main = async () => {
   const browser = await puppeteer.launch({
@@ -19,10 +19,11 @@ const main = async () => {
   await client.send("Runtime.enable");
   await client.send("Runtime.addBinding", { name: "tell" });
 
-  const begin = async (order) => {
-    await page.goto(new URL("/healthz", order.url).href);
+  const begin = async ({ url, names }) => {
+    await page.goto(new URL("/healthz", url).href);
+    const source = `new EventSource(${JSON.stringify(url)})`;
     const report = "(value) => tell(JSON.stringify(value))";
-    await page.evaluate(`void (${listen})(EventSource, ${report}, ${JSON.stringify(order)})`);
+    await page.evaluate(`(${watch})(${source}, ${report}, ${JSON.stringify(names)})`);
   };
   orders(begin, { close: () => browser.close() });
 };

@@ -1,7 +1,6 @@
 // What an EventSource fires, as reports. It is carried into a page as its text, so it uses nothing
 // from outside but its parameters.
-exports.listen = (EventSource, report, { url, names }, options) => {
-  const source = new EventSource(url, options);
+exports.watch = (source, report, names) => {
   source.onopen = () => report({ open: source.readyState });
   for (const name of ["message", ...names]) {
     source.addEventListener(name, (event) => {
@@ -13,5 +12,4 @@ exports.listen = (EventSource, report, { url, names }, options) => {
   source.onerror = (event) => {
     if (event.data === undefined) report({ error: event.code ?? null, state: source.readyState });
   };
-  return source;
 };
