@@ -7,6 +7,7 @@ mod keyed;
 mod limits;
 mod off;
 mod order;
+mod values;
 
 use serde_json::{Value, json};
 
