@@ -205,6 +205,17 @@ impl Backlog {
         }
     }
 
+    /// Forgets all but the first frame, which is written in part.
+    pub(super) fn keep_begun(&mut self, framing: Framing, shared: &mut Shared) {
+        for frame in self.frames.drain(1..).flatten() {
+            shared.release(&frame);
+            self.unsent -= frame.bytes(framing).len();
+            self.keyed -= usize::from(frame.key().is_some());
+        }
+        (self.holes, self.places) = (0, None);
+        self.ahead = self.ahead.min(1);
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self, shared: &mut Shared) {
         for frame in self.frames.drain(..).flatten() {

@@ -373,7 +373,12 @@ impl<S> Conn<S> {
     /// One connection's part in a shutdown (contract, section 10).
     pub(super) fn shut(&mut self, hub: &mut Hub, now: Time) {
         match self.state {
-            State::Streaming(_) => self.end_stream(hub, Reason::ServerClosed, None, now),
+            State::Streaming(_) => {
+                if self.is_replaying {
+                    self.keep_begun(hub);
+                }
+                self.end_stream(hub, Reason::ServerClosed, None, now);
+            }
             State::AwaitingCallback(_) => {
                 self.turn_back(hub, Reason::ServerClosed, &routes::SHUTTING_DOWN, now);
             }

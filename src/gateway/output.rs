@@ -117,6 +117,16 @@ impl<S> Conn<S> {
         }
     }
 
+    /// Drops what waits and has not begun to be written: it stands behind what will not come from the
+    /// history any more.
+    pub(super) fn keep_begun(&mut self, hub: &mut Hub) {
+        let framing = self.state.framing();
+        match &mut self.backlog {
+            Some(backlog) if backlog.is_begun() => backlog.keep_begun(framing, &mut hub.shared),
+            _ => self.forget_backlog(hub),
+        }
+    }
+
     /// Appends plain bytes to the output.
     pub(super) fn push(&mut self, hub: &mut Hub, bytes: &[u8], now: Time) {
         if bytes.is_empty() {

@@ -1,12 +1,15 @@
 //! Contract, section 12: what was missed comes again, and current values.
 
 mod beginnings;
+mod ends;
 mod gaps;
 mod ids;
 mod keyed;
 mod limits;
 mod off;
 mod order;
+mod slow;
+mod values;
 
 use serde_json::{Value, json};
 
