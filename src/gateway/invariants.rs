@@ -55,7 +55,11 @@ impl<S> Gateway<S> {
         for conn in self.conns.iter() {
             let token = match &conn.state {
                 State::AwaitingCallback(awaiting) => awaiting.token,
-                State::Streaming(stream) => stream.token,
+                State::Streaming(stream) if !self.hub.replays.is_ending(conn.id) => stream.token,
+                State::Streaming(stream) => {
+                    assert_eq!(self.hub.streams.get(stream.token), None);
+                    continue;
+                }
                 _ => continue,
             };
             assert!(tokens.insert(token));

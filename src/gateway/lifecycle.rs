@@ -223,6 +223,8 @@ impl<S> Conn<S> {
         });
         if directives.close || awaiting.is_close_buffered && !self.is_replaying {
             self.end_stream(hub, Reason::ServerClosed, None, now);
+        } else if awaiting.is_close_buffered {
+            self.fade(hub);
         }
     }
 
@@ -337,6 +339,7 @@ impl<S> Conn<S> {
     pub(super) fn close_stream(&mut self, hub: &mut Hub, at: u64, now: Time) {
         if self.is_replaying {
             self.close_replay(hub, at);
+            self.fade(hub);
         } else {
             self.end_stream(hub, Reason::ServerClosed, None, now);
         }
@@ -346,6 +349,14 @@ impl<S> Conn<S> {
     pub(super) fn close_replay(&mut self, hub: &mut Hub, at: u64) {
         if let Some(replay) = hub.replays.get_mut(self.id) {
             replay.close(at, &hub.history);
+        }
+    }
+
+    /// Nobody finds a stream any more that ends once it has what is still to come to it.
+    fn fade(&mut self, hub: &mut Hub) {
+        if let State::Streaming(stream) = &self.state {
+            hub.streams.remove(stream.token);
+            hub.channels.leave_all(&mut self.joined);
         }
     }
 

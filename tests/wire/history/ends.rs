@@ -18,17 +18,17 @@ struct Replaying {
 
 impl Replaying {
     fn new() -> Replaying {
-        Replaying::with_large(300)
+        Replaying::with_large(100)
     }
 
     /// The event of this number is a large one.
     fn with_large(large: usize) -> Replaying {
         let stage = Stage::with(&[("HISTORY_BYTES", "100000000")]);
         let begin = stage.to("x", "begin");
-        let commands: Vec<Value> = (0..600)
+        let commands: Vec<Value> = (0..150)
             .map(|number| match number == large {
                 true => to_channel("c", &"y".repeat(500_000)),
-                false => to_channel("c", &format!("{number:02000}")),
+                false => to_channel("c", &format!("{number:010000}")),
             })
             .collect();
         let all = publish_all(&stage, &commands);
@@ -212,7 +212,7 @@ fn a_client_that_leaves_in_the_middle() {
 #[test]
 fn a_shutdown_in_the_middle() {
     // The second of them has begun with the large one.
-    for large in [300, 30] {
+    for large in [100, 28] {
         let mut it = Replaying::with_large(large);
         it.send("never");
         it.stage.gateway.signal("TERM");

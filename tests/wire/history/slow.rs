@@ -64,11 +64,11 @@ fn assert_bytes(client: &mut Client, expected: &[u8]) {
 fn megabytes_come_byte_for_byte() {
     let stage = Stage::with(LARGE);
     let begin = stage.to("x", "begin");
-    let commands: Vec<Value> = (0..4000)
+    let commands: Vec<Value> = (0..2500)
         .map(|number: usize| {
             let length = match number % 500 {
                 99 => 100_000,
-                300 if number > 2000 => 1_000_000,
+                300 if number > 1000 => 1_000_000,
                 rest => rest / 4,
             };
             let data = format!("{number} {}", "x".repeat(length));
@@ -163,15 +163,15 @@ fn megabytes_come_byte_for_byte() {
 fn nobody_waits_for_a_slow_reader() {
     let stage = Stage::with(LARGE);
     let begin = stage.to("x", "begin");
-    let data = "x".repeat(1000);
-    let commands: Vec<Value> = (0..2000).map(|_| to_channel("c", &data)).collect();
+    let data = "x".repeat(4000);
+    let commands: Vec<Value> = (0..500).map(|_| to_channel("c", &data)).collect();
     let all = publish_all(&stage, &commands);
     let (mut slow, connect) = ask(&stage, "HTTP/1.1", Some(&begin));
     connect.answer(200, r#"{"channels":["c"]}"#);
     assert_eq!(slow.read_head().status, 200);
     let (mut swift, _) = stage.join(&["c"], Some(&begin));
     assert_bytes(&mut swift, &chunks(&all));
-    assert_next(&mut swift, [position(id_in(&all[1999]))]);
+    assert_next(&mut swift, [position(id_in(&all[499]))]);
     let live = stage.to("c", "live");
     assert_next(&mut swift, [event(&live, "live")]);
     assert_bytes(&mut slow, &chunks(&all));
@@ -223,7 +223,11 @@ fn a_reader_that_eviction_overtakes() {
             assert_eq!(end, gap(asked));
             assert!(!got.is_empty() && got.len() < all.len(), "{}", got.len());
             assert_eq!(got[..], all[..got.len()]);
-            assert_next(&mut slow, ["data: own\n\n", &position(&last)]);
+            assert_next(&mut slow, ["data: own\n\n"]);
+            // The gap may have found room on its way before the last one was sent.
+            if slow.next_event() != position(&last) {
+                assert_next(&mut slow, [event(&last, "last")]);
+            }
             let live = stage.to("c", "live");
             assert_next(&mut slow, [event(&live, "live")]);
             let asked = format!("token={token} last_event_id={asked}");
@@ -237,29 +241,29 @@ fn a_reader_that_eviction_overtakes() {
 #[test]
 fn a_slow_reader_whose_channels_are_kept() {
     let stage = Stage::with(&[("HISTORY_BYTES", "4000000"), ("SEND_BUFFER_BYTES", "4096")]);
-    let lost: Vec<Value> = (0..1000)
-        .map(|_| to_channel("noise", &"n".repeat(1000)))
+    let lost: Vec<Value> = (0..250)
+        .map(|_| to_channel("noise", &"n".repeat(4000)))
         .collect();
     publish_all(&stage, &lost);
     let begin = stage.to("x", "begin");
-    let commands: Vec<Value> = (0..1000)
-        .map(|_| to_channel("c", &"c".repeat(1000)))
+    let commands: Vec<Value> = (0..250)
+        .map(|_| to_channel("c", &"c".repeat(4000)))
         .collect();
     let all = publish_all(&stage, &commands);
     let (mut slow, connect) = ask(&stage, "HTTP/1.1", Some(&begin));
     connect.answer(200, r#"{"channels":["c","noise"]}"#);
     assert_eq!(slow.read_head().status, 200);
     // The oldest noise goes, and what is behind the reader's begin stays.
-    let noise: Vec<Value> = (0..2000)
-        .map(|_| to_channel("other", &"n".repeat(900)))
+    let noise: Vec<Value> = (0..500)
+        .map(|_| to_channel("other", &"n".repeat(3600)))
         .collect();
     let more = publish_all(&stage, &noise);
     assert_bytes(&mut slow, &chunks(&all));
-    assert_next(&mut slow, [position(id_in(&more[1999]))]);
+    assert_next(&mut slow, [position(id_in(&more[499]))]);
     let (mut old, _) = stage.join(&["noise"], Some("earliest"));
     let first = old.next_event();
     assert!(
-        first.contains("nnn") || first == position(id_in(&more[1999])),
+        first.contains("nnn") || first == position(id_in(&more[499])),
         "{first}"
     );
     stage.end([slow, old]);
