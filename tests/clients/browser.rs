@@ -66,6 +66,7 @@ macro_rules! cases {
 cases! {
     progress failure version
     shared rooms replaced without_worker reload
+    cut story gap
     network gateway_restart backend_restart unanswered refused
     looks keyboard motion
 }
