@@ -44,9 +44,6 @@ const FEWEST_TAILS: usize = 1024;
 /// gives no id twice.
 const RANDOM_BITS: u32 = 40;
 
-/// An event's channels are a list.
-const LIST: u32 = 1 << 31;
-
 /// Events, in the order of their numbers, which begin with one.
 #[derive(Debug)]
 pub(super) struct History {
@@ -60,8 +57,6 @@ pub(super) struct History {
     blocks: Blocks,
     channels: Slab<Channel>,
     names: HashMap<Rc<str>, u32>,
-    /// Channels of those events that have several.
-    lists: Slab<Box<[u32]>>,
     /// The last event of each key, by the key's hash.
     keys: HashMap<u64, u64>,
     hasher: RandomState,
@@ -81,8 +76,8 @@ struct Entry {
     place: Place,
     /// When it came, in seconds, rounded up.
     second: u32,
-    /// Its channel, or with [`LIST`] the list of them.
-    channels: u32,
+    /// Its first channel; others stand behind its bytes.
+    channel: u32,
     /// How many events later the next one of its key came; zero: none did.
     later: u32,
 }
@@ -139,7 +134,6 @@ impl History {
             blocks: Blocks::new(max),
             channels,
             names,
-            lists: Slab::new(),
             keys: HashMap::new(),
             hasher: RandomState::new(),
             tails: Tails::new((max / TAILS_PART / TAIL).max(FEWEST_TAILS)),
@@ -224,21 +218,15 @@ impl History {
         let Some(first) = names.next() else {
             return;
         };
-        let first = self.note_channel(first);
+        let channel = self.note_channel(first);
         let further: Vec<u32> = names.map(|name| self.note_channel(name)).collect();
-        let channels = if further.is_empty() {
-            first
-        } else {
-            let list = std::iter::once(first).chain(further).collect();
-            LIST | self.lists.insert(list) as u32
-        };
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(self.entries.len() / 4 + 64);
         }
         self.entries.push_back(Entry {
-            place: self.blocks.push(frame),
+            place: self.blocks.push(frame, &further),
             second: u32::try_from(now.0.div_ceil(1000)).unwrap_or(u32::MAX),
-            channels,
+            channel,
             later: 0,
         });
         self.note_key(frame.key());
@@ -294,7 +282,8 @@ impl History {
             "" => 0,
             key => key.len() + KEY,
         };
-        bytes + key + ENTRY + (self.channels_of(number).len() - 1) * FURTHER
+        let further = self.blocks.further(entry.place).count();
+        bytes + key + ENTRY + further * FURTHER
     }
 
     // ---- forgetting ----
@@ -314,10 +303,7 @@ impl History {
     fn forget_oldest(&mut self) -> bool {
         let number = self.first();
         let cost = self.cost(number);
-        let Some(Entry {
-            place, channels, ..
-        }) = self.entries.front().copied()
-        else {
+        let Some(Entry { place, channel, .. }) = self.entries.front().copied() else {
             return false;
         };
         self.memory -= cost;
@@ -328,12 +314,10 @@ impl History {
                 self.keys.remove(&hash);
             }
         }
-        if channels & LIST == 0 {
-            self.forget_in(channels, number);
-        } else {
-            for id in self.lists.remove((channels ^ LIST) as usize) {
-                self.forget_in(id, number);
-            }
+        self.forget_in(channel, number);
+        let further: Vec<u32> = self.blocks.further(place).collect();
+        for id in further {
+            self.forget_in(id, number);
         }
         self.entries.pop_front();
         self.blocks
@@ -364,7 +348,6 @@ impl History {
     pub(super) fn shrink_to_fit(&mut self) {
         self.channels.shrink_to_fit();
         self.names.shrink_to_fit();
-        self.lists.shrink_to_fit();
         self.keys.shrink_to_fit();
     }
 
@@ -443,19 +426,10 @@ impl History {
 
     /// Whether a cursor's channel is one of a kept event's.
     pub(super) fn is_in(&self, number: u64, cursor: &Cursor) -> bool {
-        let id = cursor.channel;
-        id.is_some_and(|id| self.channels_of(number).contains(&id))
-    }
-
-    fn channels_of(&self, number: u64) -> &[u32] {
-        let Some(entry) = self.entry(number) else {
-            return &[];
-        };
-        if entry.channels & LIST == 0 {
-            std::slice::from_ref(&entry.channels)
-        } else {
-            &self.lists[(entry.channels ^ LIST) as usize]
-        }
+        let both = cursor.channel.zip(self.entry(number));
+        both.is_some_and(|(id, entry)| {
+            entry.channel == id || self.blocks.further(entry.place).any(|other| other == id)
+        })
     }
 }
 
