@@ -1,5 +1,6 @@
 //! Contract, section 12: what was missed comes again, and current values.
 
+mod again;
 mod beginnings;
 mod ends;
 mod gaps;
