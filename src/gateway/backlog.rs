@@ -136,6 +136,13 @@ impl Backlog {
         old.map_or(0, |old| old.bytes(framing).len())
     }
 
+    /// Whether an event with this key waits that was read when there were `at` of them, or later.
+    pub(super) fn has_later(&self, key: &str, at: u64) -> bool {
+        let found = self.find(key);
+        let other = found.and_then(|found| self.frames[found].as_ref());
+        other.is_some_and(|other| other.at() > 0 && other.at() >= at)
+    }
+
     /// Takes out what `frame` is to stand for, the last one of its key.
     pub(super) fn replace(&mut self, frame: &Frame, framing: Framing, shared: &mut Shared) {
         if let Some(at) = frame.key().and_then(|key| self.find(key)) {
@@ -189,6 +196,15 @@ impl Backlog {
         }
         self.frames.push_front(Some(frame));
         self.ahead += 1;
+    }
+
+    /// Puts a frame without a key where what comes from the history would be.
+    pub(super) fn insert(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
+        shared.hold(&frame);
+        self.unsent += frame.bytes(framing).len();
+        self.frames.insert(self.ahead, Some(frame));
+        self.ahead += 1;
+        self.note_places();
     }
 
     /// Forgets the first `n` bytes, which are written.

@@ -3,8 +3,9 @@
 
 use std::rc::Rc;
 
+use super::backlog::Backlog;
 use super::conn::{Conn, State};
-use super::history::{Cursor, Kept};
+use super::history::{Cursor, History, Kept};
 use super::hub::Hub;
 use super::replay::{Merge, Next};
 use super::{ConnId, Gateway};
@@ -121,7 +122,7 @@ impl<S> Conn<S> {
             let gap = hub.gap(&asked);
             let framing = self.state.framing();
             let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
-            backlog.push_front(gap, framing, &mut hub.shared);
+            backlog.insert(gap, framing, &mut hub.shared);
             return self.fill(hub, false);
         }
         // Nothing behind what has begun to be written, which must come to its end.
@@ -178,6 +179,12 @@ impl<S> Conn<S> {
                 continue;
             }
             match next {
+                // An event by token that was read later has its key, and waits already.
+                Next::Event(number) if is_outdated(self.backlog.as_deref(), history, number) => {
+                    if batch.marks.is_empty() {
+                        replay.advance(number);
+                    }
+                }
                 Next::Event(number) => match history.bytes(number) {
                     Some(Kept::Chunk(chunk)) => {
                         let bytes = sse::of_chunk(chunk, framing);
@@ -275,4 +282,9 @@ impl<S> Conn<S> {
         }
         is_over
     }
+}
+
+/// Whether a later event waits that has the key of this one.
+fn is_outdated(backlog: Option<&Backlog>, history: &History, number: u64) -> bool {
+    backlog.is_some_and(|backlog| backlog.has_later(history.key(number), number))
 }

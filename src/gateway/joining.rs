@@ -11,6 +11,7 @@ use super::frame::Frame;
 use super::history::{EVERYBODY, Start};
 use super::hub::Hub;
 use super::replay::{Asked, Leg, Replay};
+use super::retained::Value;
 use crate::event_id::EventId;
 use crate::sse::Fields;
 use crate::time::Time;
@@ -84,15 +85,23 @@ impl Hub {
             missed: missed.map(Cow::into_owned),
             frames: Vec::new(),
         };
-        let gap = arrival.missed.as_ref().map(|text| self.gap(text));
-        arrival.frames.extend(gap);
+        let mut values: Vec<&Value> = Vec::new();
         for Joining { name, is_new } in names {
             let behind = behind(name);
             arrival.channels.push((name, behind));
-            if is_new {
-                arrival.frames.extend(self.value(name, behind));
+            // It may be the value of several of them, and is one event.
+            if is_new
+                && let Some(value) = self.value(name, behind)
+                && !values.iter().any(|it| Rc::ptr_eq(&it.frame, &value.frame))
+            {
+                let at = values.partition_point(|it| it.number < value.number);
+                values.insert(at, value);
             }
         }
+        let gap = arrival.missed.as_ref().map(|text| self.gap(text));
+        arrival.frames.extend(gap);
+        let values = values.into_iter().map(|value| Rc::clone(&value.frame));
+        arrival.frames.extend(values);
         arrival
     }
 
@@ -113,10 +122,11 @@ impl Hub {
 
     /// What a stream gets as the current value of a channel in which it begins behind this number:
     /// nothing if the history brings it anyway.
-    fn value(&self, name: &str, behind: u64) -> Option<Rc<Frame>> {
+    fn value(&self, name: &str, behind: u64) -> Option<&Value> {
         let value = self.retained.get(name)?;
-        let is_brought = behind < value.at() && self.history.keeps(value.at());
-        (!is_brought).then(|| Rc::clone(value))
+        let at = value.frame.at();
+        let is_brought = behind < at && self.history.keeps(at);
+        (!is_brought).then_some(value)
     }
 }
 

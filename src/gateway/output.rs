@@ -231,6 +231,24 @@ impl<S> Conn<S> {
         backlog.push(frame, framing, &mut hub.shared);
     }
 
+    /// Takes out what waits with the key of an event that comes later by another way.
+    pub(super) fn take_out(&mut self, hub: &mut Hub, event: &Frame) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.replace(event, self.state.framing(), &mut hub.shared);
+            if backlog.unsent() == 0 {
+                self.forget_backlog(hub);
+            }
+        }
+    }
+
+    /// Whether an event waits, unsent, that takes the place of a current value: it has its key and was
+    /// read later.
+    pub(super) fn outdates(&self, value: &Frame) -> bool {
+        let backlog = self.backlog.as_ref();
+        let key = value.key().unwrap_or_default();
+        backlog.is_some_and(|backlog| backlog.has_later(key, value.at()))
+    }
+
     /// Bytes of an event, and of the earlier one that it takes out.
     fn sizes(&self, event: &Frame) -> (usize, usize) {
         let framing = self.state.framing();

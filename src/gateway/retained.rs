@@ -14,13 +14,23 @@ const ENTRY: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Retained {
     names: HashMap<Rc<str>, u32>,
-    values: Slab<Rc<Frame>>,
+    values: Slab<Value>,
     memory: usize,
+    /// The number of the last one.
+    last: u64,
+}
+
+/// What a channel's stream gets that joins.
+#[derive(Clone, Debug)]
+pub(super) struct Value {
+    /// Later ones have larger numbers.
+    pub(super) number: u64,
+    pub(super) frame: Rc<Frame>,
 }
 
 impl Retained {
     /// A channel's value.
-    pub(super) fn get(&self, name: &str) -> Option<&Rc<Frame>> {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
         // The common case costs no hashing.
         if self.values.is_empty() {
             return None;
@@ -39,16 +49,18 @@ impl Retained {
         let mut memory = self.memory;
         for name in names {
             memory += cost(name, value);
-            memory -= self.get(name).map_or(0, |old| cost(name, old));
+            memory -= self.get(name).map_or(0, |old| cost(name, &old.frame));
         }
         memory <= max
     }
 
     /// Makes it the channel's value.
-    pub(super) fn set(&mut self, name: &str, value: Rc<Frame>) {
+    pub(super) fn set(&mut self, name: &str, frame: Rc<Frame>) {
         self.clear(name);
-        self.memory += cost(name, &value);
-        let id = self.values.insert(value);
+        self.memory += cost(name, &frame);
+        self.last += 1;
+        let number = self.last;
+        let id = self.values.insert(Value { number, frame });
         self.names.insert(name.into(), id as u32);
     }
 
@@ -56,7 +68,7 @@ impl Retained {
     pub(super) fn clear(&mut self, name: &str) {
         if let Some(id) = self.names.remove(name) {
             let old = self.values.remove(id as usize);
-            self.memory -= cost(name, &old);
+            self.memory -= cost(name, &old.frame);
         }
     }
 }

@@ -172,7 +172,7 @@ fn every_stream_that_joins_gets_it() {
     }
 }
 
-/// Behind the answer's own event, before what was buffered, in the order of the answer's channels.
+/// Behind the answer's own event, before what was buffered, in the order in which they were read.
 #[test]
 fn values_of_several_channels() {
     for (bytes, has_history) in KINDS {
@@ -192,7 +192,7 @@ fn values_of_several_channels() {
             r#"{"channels":["c","x","a","d","b"],"event":{"data":"first"}}"#,
         );
         assert_eq!(client.read_head().status, 200);
-        let texts = ["first", "c", "a", "both", "b", "own"];
+        let texts = ["first", "a", "b", "c", "both", "own"];
         assert_next(&mut client, texts.map(|data| format!("data: {data}\n\n")));
         let end = stage.to_everybody("end");
         assert_end(&mut client, has_history, &end);
