@@ -255,7 +255,8 @@ fn what_is_forgotten_is_a_gap(start: Start) {
 }
 
 /// A client that was given the position alone, which it begins at, loses its stream and comes back.
-/// Gives that position and what it comes back with; `first` is the first of ten numbers that it sees then.
+/// Of the numbers to 10 it then sees those from `first` on. Gives that position, and what it comes back
+/// with.
 fn back_from_the_position(start: Start, first: usize) -> [Value; 2] {
     let backend = Backend::with(|callback| {
         if !is_of_stream(callback) {
