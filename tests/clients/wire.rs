@@ -164,9 +164,12 @@ impl Line {
             let is_dead = state.change(|state| {
                 let death = state.death(&carried, bytes);
                 if let Some((last, end)) = death {
+                    state.lines.retain(|line| !self.is(line));
+                    // First the others: a client that has read these bytes may go on by one of them.
+                    state.die(end);
                     // That it cannot be written is an end as well.
                     let _ = (&*self.near).write_all(&bytes[..last]);
-                    state.die(end);
+                    self.end(end);
                 }
                 death.is_some()
             });
@@ -178,11 +181,14 @@ impl Line {
         }
         state.change(|state| {
             // Unless it died with the wire, it ends as the gateway has ended it.
-            let is_this = |line: &Line| Arc::ptr_eq(&line.near, &self.near);
-            if let Some(at) = state.lines.iter().position(is_this) {
+            if let Some(at) = state.lines.iter().position(|line| self.is(line)) {
                 state.lines.swap_remove(at).end(End::Fin);
             }
         });
+    }
+
+    fn is(&self, other: &Line) -> bool {
+        Arc::ptr_eq(&self.near, &other.near)
     }
 
     /// The threads hold the sockets still: shutting down the reading side alone sends nothing and
