@@ -119,3 +119,28 @@ fn keys_of_large_events() {
     assert_next(&mut client, [position(&ids[4].0)]);
     stage.end([client]);
 }
+
+/// Keys are the stream's, whichever way an event came: what is still to come from the history is taken
+/// out by an event by token, and the other way round.
+#[test]
+fn keys_of_events_by_token_and_by_channel() {
+    let stage = Stage::new();
+    let c = json!({"channel": "c"});
+    let (mut client, connect) = stage.ask(None);
+    let token = json!({"token": connect.token()});
+    let by_token = |key: &str, data: &str| stage.post(&keyed(&token, key, data), BUFFERED);
+    let join = json!({"token": connect.token(), "subscribe": ["c"]});
+    stage.post(&join, BUFFERED);
+    by_token("k", "1");
+    by_token("l", "2");
+    stage.publish(&keyed(&c, "k", "3"));
+    by_token("k", "4");
+    stage.publish(&keyed(&c, "m", "5"));
+    let last = stage.publish(&keyed(&c, "l", "6"));
+    by_token("m", "7");
+    connect.answer(200, "{}");
+    assert_eq!(client.read_head().status, 200);
+    assert_next(&mut client, ["data: 4\n\n", &event(&last, "6")]);
+    assert_next(&mut client, ["data: 7\n\n", &position(&last)]);
+    stage.end([client]);
+}
