@@ -12,13 +12,26 @@ pub struct EventId {
     pub number: u64,
 }
 
+/// Bytes of the longest id.
+const MOST_BYTES: usize = 20 + 1 + 20;
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.millis, self.number)
+        f.write_str(&self.text())
     }
 }
 
 impl EventId {
+    /// As it is written. Each event gets one: the library's formatting would cost more than keeping
+    /// the event does.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(MOST_BYTES);
+        push_decimal(&mut text, self.millis);
+        text.push('-');
+        push_decimal(&mut text, self.number);
+        text
+    }
+
     /// The id that is written like this, letter for letter; `None` for everything else, so that two
     /// texts are never one id.
     pub fn parse(text: &str) -> Option<EventId> {
@@ -28,6 +41,17 @@ impl EventId {
             number: decimal(number)?,
         })
     }
+}
+
+fn push_decimal(text: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    while number > 0 || start == digits.len() {
+        start -= 1;
+        digits[start] += (number % 10) as u8;
+        number /= 10;
+    }
+    text.extend(digits[start..].iter().copied().map(char::from));
 }
 
 fn decimal(text: &str) -> Option<u64> {

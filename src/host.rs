@@ -91,6 +91,10 @@ pub fn spawn_apart(name: &'static str, stack: usize, work: Work) -> io::Result<(
     begun.unwrap_or_else(|| Err(io::Error::other("the thread that starts threads panicked")))
 }
 
+/// Bytes of stack, next to none of them touched: more than the 40 MiB that glibc keeps of threads that
+/// have ended.
+const STACKS: usize = 41 * 1024 * 1024;
+
 /// Sizes of small pieces, from [`SMALLEST`] on in steps of [`STEP`] bytes, that glibc keeps in a
 /// cache of each thread when they are freed, and how many of each.
 const SIZES: usize = 64;
@@ -115,6 +119,12 @@ const MANY: usize = 64 * 1024 * 1024 / LARGE + 1;
 /// given back the next time: to wait for it here would stop the loop, and not to wait could have the
 /// loop allocate behind the large pieces.
 ///
+/// glibc also keeps the stacks of threads that have ended, and with each of them a piece of the heap
+/// of whoever started its thread. [`spawn_apart`] keeps those pieces out of this thread's heap only as
+/// long as each thread has a heap of its own: there are eight for each processor, or as many as
+/// `MALLOC_ARENA_MAX` says, and more threads share them. So the thread that ends here has a stack
+/// larger than all that glibc keeps, and as it goes the others are given up, with their pieces.
+///
 /// # Errors
 /// As of [`spawn`].
 pub fn trim_heap() -> io::Result<()> {
@@ -128,7 +138,7 @@ pub fn trim_heap() -> io::Result<()> {
         let pieces = filled.wait_while(pieces, |pieces| pieces.is_none());
         drop(pieces.map(|mut pieces| pieces.take()));
     };
-    spawn("trim", LITTLE, Box::new(free))?;
+    spawn_apart("trim", STACKS, Box::new(free))?;
     let small = pieces(SIZES * EACH, SMALLEST, STEP);
     let (slot, filled) = &*desk;
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(small);

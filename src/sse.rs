@@ -115,11 +115,16 @@ pub fn event_len(fields: &Fields<'_>) -> usize {
     length
 }
 
+/// Length in bytes of a chunk of so many bytes.
+pub fn chunk_len(length: usize) -> usize {
+    hex_digits(length) as usize + "\r\n".len() + length + "\r\n".len()
+}
+
 /// Appends one event: the name's field unless the name is empty, id and retry where there are some,
 /// one `data` field for each line of the data, an empty line.
 pub fn write_event(out: &mut Vec<u8>, framing: Framing, fields: &Fields<'_>) {
     let length = event_len(fields);
-    out.reserve(length + CHUNK_OVERHEAD);
+    out.reserve(chunk_len(length));
     if framing == Framing::Chunked {
         push_hex(out, length);
         out.extend_from_slice(b"\r\n");
@@ -146,10 +151,12 @@ pub fn write_event(out: &mut Vec<u8>, framing: Framing, fields: &Fields<'_>) {
 
 /// What a stream of this framing gets of an event that was written as a chunk.
 pub fn of_chunk(chunk: &[u8], framing: Framing) -> &[u8] {
-    match (framing, memchr(b'\n', chunk)) {
-        (Framing::Plain, Some(end)) => &chunk[end + 1..chunk.len() - 2],
-        _ => chunk,
-    }
+    let around = match framing {
+        // Not even looked at.
+        Framing::Chunked => None,
+        Framing::Plain => memchr(b'\n', chunk),
+    };
+    around.map_or(chunk, |end| &chunk[end + 1..chunk.len() - 2])
 }
 
 /// Appends what fires nothing, but is what the client will name when it comes again (contract,
@@ -193,11 +200,14 @@ fn lines(data: &str) -> impl Iterator<Item = &str> {
 }
 
 fn push_hex(out: &mut Vec<u8>, number: usize) {
-    let digits = (usize::BITS - (number | 1).leading_zeros()).div_ceil(4);
-    for place in (0..digits).rev() {
+    for place in (0..hex_digits(number)).rev() {
         let digit = (number >> (4 * place)) & 0xf;
         out.push(b"0123456789abcdef"[digit]);
     }
+}
+
+fn hex_digits(number: usize) -> u32 {
+    (usize::BITS - (number | 1).leading_zeros()).div_ceil(4)
 }
 
 fn push_decimal(out: &mut Vec<u8>, number: u32) {

@@ -15,6 +15,7 @@ use memchr::memmem;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Waker};
 
+use crate::kept::Joins;
 use crate::wire::{self, TOKEN_BYTES, Token};
 
 const LISTENER: mio::Token = mio::Token(usize::MAX);
@@ -49,16 +50,17 @@ impl Accounts {
         self.of_token.values().filter(is_balanced).count() as u64
     }
 
-    /// Notes a callback; gives whether it is a connect.
-    fn note(&mut self, body: &[u8]) -> Result<bool, &'static str> {
+    /// Notes a callback; gives the stream's number if it is a connect.
+    fn note(&mut self, body: &[u8]) -> Result<Option<u32>, &'static str> {
         let token = behind(body, b"\"token\":\"", TOKEN_BYTES).ok_or("no token")?;
         let token: Token = token.try_into().map_err(|_| "no token")?;
         let counts = self.of_token.entry(token).or_default();
-        let is_connect = body.starts_with(b"{\"action\":\"connect\",");
-        if is_connect {
+        let mut opening = None;
+        if body.starts_with(b"{\"action\":\"connect\",") {
             let url = [b"\"url\":\"", wire::TARGET.as_bytes()].concat();
             let digits = behind(body, &url, 8).ok_or("no stream number")?;
             let number = wire::decimal(digits) as usize;
+            opening = Some(number as u32);
             counts.0 += 1;
             self.connects += 1;
             if self.tokens.len() <= number {
@@ -70,7 +72,7 @@ impl Accounts {
             self.disconnects += 1;
         }
         self.last = Some(Instant::now());
-        Ok(is_connect)
+        Ok(opening)
     }
 }
 
@@ -90,13 +92,8 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// Every stream joins this channel, or none.
-    pub(crate) fn start(channel: Option<&str>) -> io::Result<Backend> {
-        let connect_answer = channel.map_or(ANSWER.to_owned(), |name| {
-            let body = format!("{{\"channels\":[\"{name}\"]}}");
-            let length = body.len();
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
-        });
+    /// Every stream joins these channels.
+    pub(crate) fn start(joins: Joins) -> io::Result<Backend> {
         let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
         let address = listener.local_addr()?;
         let poll = Poll::new()?;
@@ -111,7 +108,7 @@ impl Backend {
             peers: slab::Slab::new(),
             accounts: Arc::clone(&accounts),
             is_over: Arc::clone(&is_over),
-            connect_answer,
+            joins,
         };
         let thread = std::thread::Builder::new().name("backend".to_owned());
         Ok(Backend {
@@ -167,8 +164,8 @@ struct Desk {
     peers: slab::Slab<Peer>,
     accounts: Arc<Mutex<Accounts>>,
     is_over: Arc<AtomicBool>,
-    /// What each connect callback is answered.
-    connect_answer: String,
+    /// What connect callbacks are answered.
+    joins: Joins,
 }
 
 impl Desk {
@@ -216,7 +213,7 @@ impl Desk {
             match peer.socket.read(buffer) {
                 Ok(n) if n > 0 => {
                     peer.input.extend_from_slice(&buffer[..n]);
-                    if answer(peer, &self.accounts, &self.connect_answer).is_err() {
+                    if answer(peer, &self.accounts, self.joins).is_err() {
                         self.peers.remove(index);
                     }
                 }
@@ -229,7 +226,7 @@ impl Desk {
 }
 
 /// Answers every callback that is there whole.
-fn answer(peer: &mut Peer, accounts: &Mutex<Accounts>, connect_answer: &str) -> io::Result<()> {
+fn answer(peer: &mut Peer, accounts: &Mutex<Accounts>, joins: Joins) -> io::Result<()> {
     while let Some((head, end)) = wire::ends(&peer.input)
         && end <= peer.input.len()
     {
@@ -237,15 +234,22 @@ fn answer(peer: &mut Peer, accounts: &Mutex<Accounts>, connect_answer: &str) -> 
         let mut accounts = accounts
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let is_connect = accounts.note(body).unwrap_or_else(|problem| {
+        let opening = accounts.note(body).unwrap_or_else(|problem| {
             let shown = String::from_utf8_lossy(&body[..body.len().min(200)]);
             accounts.problem = Some(format!("the backend got a callback, {problem}: {shown:?}"));
-            false
+            None
         });
         drop(accounts);
         peer.input.drain(..end);
-        let answer = if is_connect { connect_answer } else { ANSWER };
-        peer.socket.write_all(answer.as_bytes())?;
+        match opening.and_then(|number| joins.body(number)) {
+            None => peer.socket.write_all(ANSWER.as_bytes())?,
+            Some(body) => {
+                let length = body.len();
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: ";
+                let answer = format!("{head}{length}\r\n\r\n{body}");
+                peer.socket.write_all(answer.as_bytes())?;
+            }
+        }
     }
     Ok(())
 }

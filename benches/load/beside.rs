@@ -18,9 +18,10 @@ use crate::Outcome;
 use crate::load;
 use crate::many::{HEALTH, ManyRequest, Target};
 use crate::publishers::Publisher;
-use crate::scenario::{Metric, Run};
+use crate::run::Run;
+use crate::scenario::Metric;
 use crate::sends::histogram;
-use crate::streams::{Beats, Phase, Stream, Tally};
+use crate::streams::{Beats, Manner, Phase, Stream, Tally};
 use crate::wire::{self, Mark, SendRequest};
 
 /// The heartbeats' interval.
@@ -202,8 +203,9 @@ impl Others {
             let at = self.newcomers.len();
             let number = self.first_number + at as u32;
             let registry = self.poll.registry();
+            let manner = Manner::default();
             let begun = Instant::now();
-            let stream = Stream::connect(self.server, number, Token(at), registry)?;
+            let stream = Stream::connect(self.server, number, Token(at), registry, &manner)?;
             self.newcomers.push(Some((stream, begun)));
         }
         Ok(())
@@ -232,7 +234,7 @@ impl Others {
             return Ok(());
         };
         if stream.phase == Phase::Connecting {
-            stream.ask(self.server)?;
+            stream.ask(self.server, None)?;
         }
         if is_readable {
             stream.readable(buffer, tally, || 0)?;

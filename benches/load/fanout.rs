@@ -9,7 +9,8 @@ use crate::load;
 use crate::many::{ManyRequest, Target};
 use crate::publishers::Publisher;
 use crate::report::median;
-use crate::scenario::{Metric, Run};
+use crate::run::Run;
+use crate::scenario::Metric;
 
 /// Events before the measured ones: caches, buffers and tables are warm then.
 const WARM_UP: u32 = 3;

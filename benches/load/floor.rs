@@ -30,6 +30,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// less than a hundredth of its cost.
 const SLICE: usize = 64;
 
+/// Bytes of filler in one write, as many as the gateway takes from its history at once.
+const FILLER_BYTES: usize = 48 * 1024;
+
 /// Where a stream is not.
 const NOWHERE: usize = usize::MAX;
 
@@ -38,6 +41,10 @@ struct Conn {
     /// The front of a request whose rest is not there yet.
     rest: Vec<u8>,
     role: Role,
+    /// Bytes of filler that it is still to get, with what is before.
+    filler: usize,
+    /// Some of them were written.
+    is_begun: bool,
 }
 
 /// What a connection is, by the first bytes that came.
@@ -76,6 +83,8 @@ struct Floor {
     buffer: Vec<u8>,
     chunk: [u8; CHUNK_BYTES],
     answers: Vec<u8>,
+    /// The stream's head, and any bytes behind it.
+    filler: Vec<u8>,
 }
 
 /// Serves until it is killed.
@@ -98,8 +107,14 @@ pub(crate) fn serve(port: u16, heartbeat: Duration) -> std::io::Result<()> {
         for event in &events {
             match event.token() {
                 LISTENER => floor.accept(&listener)?,
-                Token(index) if event.is_readable() => floor.read(index, event.is_read_closed())?,
-                _ => {}
+                Token(index) => {
+                    if event.is_readable() {
+                        floor.read(index, event.is_read_closed())?;
+                    }
+                    if event.is_writable() {
+                        floor.fill(index);
+                    }
+                }
             }
         }
         if Instant::now() >= next_beat {
@@ -128,6 +143,7 @@ impl Floor {
             chunk,
             answers: ANSWER.repeat(2 * READ_BYTES / request.len()),
             request,
+            filler: [wire::STREAM_HEAD, &[b'x'; FILLER_BYTES]].concat(),
         })
     }
 
@@ -147,6 +163,8 @@ impl Floor {
                 socket,
                 rest: Vec::new(),
                 role: Role::Unknown,
+                filler: 0,
+                is_begun: false,
             });
         }
     }
@@ -212,15 +230,41 @@ impl Floor {
             Role::Publisher
         };
         if conn.role == Role::Stream {
-            put(&mut conn.socket, wire::STREAM_HEAD)?;
+            conn.filler = wire::seen_number(bytes) as usize;
+            match conn.filler {
+                0 => put(&mut conn.socket, wire::STREAM_HEAD)?,
+                bytes => conn.filler = bytes + wire::STREAM_HEAD.len(),
+            }
             let number = wire::requested_number(bytes).expect("a whole request") as usize;
             if self.streams.len() <= number {
                 self.streams.resize(number + 1, NOWHERE);
             }
             self.streams[number] = index;
             self.open += 1;
+            self.fill(index);
         }
         Ok(())
+    }
+
+    /// Writes as much filler as the socket takes, the stream's head before it.
+    fn fill(&mut self, index: usize) {
+        let conn = self.conns.get_mut(index);
+        let Some(conn) = conn.filter(|conn| conn.filler > 0) else {
+            return;
+        };
+        let mut piece = match std::mem::replace(&mut conn.is_begun, true) {
+            false => &self.filler[..],
+            true => &self.filler[wire::STREAM_HEAD.len()..],
+        };
+        while conn.filler > 0 {
+            let bytes = &piece[..piece.len().min(conn.filler)];
+            match conn.socket.write(bytes) {
+                Ok(n) => conn.filler -= n,
+                // The rest when there is room again, or never when the client left.
+                Err(_) => return,
+            }
+            piece = &self.filler[wire::STREAM_HEAD.len()..];
+        }
     }
 
     /// Whole requests.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::Outcome;
 use crate::load::Load;
 use crate::process::{Kind, Server};
-use crate::scenario::{Metric, Plan, Run};
+use crate::run::Run;
+use crate::scenario::{Metric, Plan};
 use crate::sends::PUBLISHERS;
 
 /// How long the server's memory is left alone before it is read: longer than a callback worker
@@ -35,7 +36,7 @@ pub(crate) fn start(kind: Kind, plan: &Plan) -> Outcome<Vec<Metric>> {
     let mut times = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
         let begun = Instant::now();
-        let server = Server::start(kind, plan.cores, DAY, Some("http://127.0.0.1:9/"))?;
+        let server = Server::start(kind, plan.cores, DAY, Some("http://127.0.0.1:9/"), &[])?;
         if kind == Kind::Gateway {
             server.assert_ready()?;
         }

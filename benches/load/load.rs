@@ -13,7 +13,7 @@ use crate::Outcome;
 use crate::backend::Backend;
 use crate::many::EVERYONE;
 use crate::publishers::Publisher;
-use crate::streams::{Phase, Stream, Tally};
+use crate::streams::{Manner, Phase, Stream, Tally};
 use crate::wire::{self, Mark, SendRequest};
 
 /// Publishers' readiness counts up from here, streams' from 0.
@@ -46,6 +46,8 @@ pub(crate) struct Peers<'a> {
     /// Events for everyone so far.
     for_everyone: u64,
     request: SendRequest,
+    /// How streams are opened.
+    pub(crate) manner: Manner,
     pub(crate) tally: Tally,
     buffer: Vec<u8>,
     /// The load's start.
@@ -85,6 +87,7 @@ impl<'a> Load<'a> {
                 publishers: Vec::new(),
                 for_everyone: 0,
                 request: SendRequest::new(server.port()),
+                manner: Manner::default(),
                 tally: Tally::new(),
                 buffer: vec![0; READ_BYTES],
                 epoch,
@@ -168,7 +171,13 @@ impl Peers<'_> {
 
     /// Opens a stream in a slot; what was there leaves.
     pub(crate) fn connect(&mut self, slot: usize, number: u32) -> Outcome<()> {
-        let stream = Stream::connect(self.server, number, Token(slot), &self.registry)?;
+        let stream = Stream::connect(
+            self.server,
+            number,
+            Token(slot),
+            &self.registry,
+            &self.manner,
+        )?;
         let token = wire::floor_token(number);
         if slot == self.streams.len() {
             self.streams.push(stream);
@@ -234,7 +243,7 @@ impl Peers<'_> {
         }
         let stream = &mut self.streams[at];
         if event.is_writable() && stream.phase == Phase::Connecting {
-            stream.ask(self.server)?;
+            stream.ask(self.server, self.manner.seen.as_deref())?;
             if stream.phase == Phase::Asked {
                 self.asked.push(at);
             }

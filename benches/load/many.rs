@@ -88,9 +88,12 @@ pub(crate) fn answer(receivers: usize) -> Vec<u8> {
 
 /// How many streams a send has addressed, by its answer's body.
 pub(crate) fn receivers(body: &[u8]) -> Option<u64> {
-    let mark = b"\"receivers\":";
-    let at = memmem::find(body, mark)? + mark.len();
-    Some(wire::leading_decimal(&body[at..]))
+    Some(wire::leading_decimal(behind(body, b"\"receivers\":")?))
+}
+
+/// What stands behind the first `mark`.
+pub(crate) fn behind<'a>(body: &'a [u8], mark: &[u8]) -> Option<&'a [u8]> {
+    body.get(memmem::find(body, mark)? + mark.len()..)
 }
 
 /// What the floor has to know of a publisher's requests.

@@ -75,12 +75,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it listens.
+    /// Starts a server, the gateway with these flags, and waits until it listens.
     pub(crate) fn start(
         kind: Kind,
         cores: Option<Cores>,
         heartbeat: Duration,
         callback_url: Option<&str>,
+        flags: &[&str],
     ) -> Outcome<Server> {
         let failed = |error: std::io::Error| format!("cannot start the {kind:?}: {error}");
         let address = free_address().map_err(failed)?;
@@ -105,7 +106,8 @@ impl Server {
             Kind::Gateway => command
                 .args(["--host", "127.0.0.1", "--port", &port])
                 .args(["--heartbeat-interval-seconds", &seconds])
-                .args(["--callback-url", callback_url.unwrap_or_default()]),
+                .args(["--callback-url", callback_url.unwrap_or_default()])
+                .args(flags),
         };
         command
             .stdin(Stdio::null())
@@ -190,11 +192,20 @@ impl Server {
 
     /// Its proportional set size in bytes.
     pub(crate) fn memory(&self) -> Outcome<u64> {
+        self.rollup("Pss:")
+    }
+
+    /// Its memory that no file stands behind, in bytes: what it has allocated and touched.
+    pub(crate) fn anonymous(&self) -> Outcome<u64> {
+        self.rollup("Anonymous:")
+    }
+
+    fn rollup(&self, name: &str) -> Outcome<u64> {
         let path = format!("/proc/{}/smaps_rollup", self.child.id());
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        let field = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let field = text.lines().find_map(|line| line.strip_prefix(name));
         let number = field.and_then(|it| it.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        Ok(number.ok_or_else(|| format!("{path}: no Pss"))? * 1024)
+        Ok(number.ok_or_else(|| format!("{path}: no {name}"))? * 1024)
     }
 }
 

@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 
 use crate::Outcome;
+use crate::kept;
 use crate::many;
 use crate::wire::{self, ANSWER, Mark, OK, OK_BODY, SendRequest, Token};
 
@@ -25,6 +26,8 @@ pub(crate) struct Publisher {
     pub(crate) in_flight: usize,
     /// How many streams the last send to many has addressed, as its answer says.
     pub(crate) receivers: u64,
+    /// The id of the last event that got one.
+    pub(crate) last_id: Vec<u8>,
 }
 
 impl Publisher {
@@ -48,6 +51,7 @@ impl Publisher {
             rest: Vec::new(),
             in_flight: 0,
             receivers: 0,
+            last_id: Vec::new(),
         })
     }
 
@@ -139,6 +143,10 @@ impl Publisher {
         }
         if let Some(receivers) = many::receivers(body) {
             self.receivers = receivers;
+        }
+        if let Some(id) = kept::id(body) {
+            self.last_id.clear();
+            self.last_id.extend_from_slice(id);
         }
         Ok(Some(end))
     }

@@ -1,18 +1,12 @@
 //! What is measured: the scenarios, and one run of one of them against one server.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Outcome;
-use crate::backend::Backend;
-use crate::load::Load;
-use crate::process::{Cores, Cpu, Kind, Server};
-use crate::{beside, fanout, lives, many, sends};
-
-/// How long the backend's accounts may take to balance after the last client left.
-const SETTLING: Duration = Duration::from_secs(15);
-
-/// Nothing new for so long means that nothing more comes.
-const SILENCE: Duration = Duration::from_secs(1);
+use crate::kept::Joins;
+use crate::process::{Cores, Kind};
+use crate::run::{Party, Run};
+use crate::{beside, fanout, history, lives, many, returning, sends};
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +23,15 @@ pub(crate) enum Scenario {
     Tokens,
     FanoutBeside,
     Members,
+    HistoryPublish,
+    HistoryMemory,
+    Returning,
+    ReturningToMany,
+    ReturningDeaf,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 12] = [
+    pub(crate) const ALL: [Scenario; 17] = [
         Scenario::Start,
         Scenario::Idle,
         Scenario::Connect,
@@ -45,6 +44,11 @@ impl Scenario {
         Scenario::Tokens,
         Scenario::FanoutBeside,
         Scenario::Members,
+        Scenario::HistoryPublish,
+        Scenario::HistoryMemory,
+        Scenario::Returning,
+        Scenario::ReturningToMany,
+        Scenario::ReturningDeaf,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -61,6 +65,11 @@ impl Scenario {
             Scenario::Tokens => "tokens",
             Scenario::FanoutBeside => "fanout_beside",
             Scenario::Members => "members",
+            Scenario::HistoryPublish => "history_publish",
+            Scenario::HistoryMemory => "history_memory",
+            Scenario::Returning => "returning",
+            Scenario::ReturningToMany => "returning_to_many",
+            Scenario::ReturningDeaf => "returning_deaf",
         }
     }
 
@@ -81,13 +90,20 @@ impl Scenario {
             Scenario::Tokens => "one event of 100 bytes to the tokens of all, some 300 times",
             Scenario::FanoutBeside => "broadcasts without a pause, and what others feel meanwhile",
             Scenario::Members => "streams held, all in no channel and then all in one",
+            Scenario::HistoryPublish => "sends of 100 bytes to channels, with history and without",
+            Scenario::HistoryMemory => "200,000 events kept in 1,000 channels",
+            Scenario::Returning => "all come at once to one channel each, and missed 10 or 100",
+            Scenario::ReturningToMany => "the same to 8 channels each, 10 or 100 missed in each",
+            Scenario::ReturningDeaf => "all come at once, missed 1 MB each, and read nothing",
         }
     }
 
     fn streams(self) -> u32 {
         match self {
-            Scenario::Start => 0,
+            Scenario::Start | Scenario::HistoryPublish | Scenario::HistoryMemory => 0,
             Scenario::Idle | Scenario::Sweep => 10_000,
+            Scenario::Returning | Scenario::ReturningToMany => 10_000,
+            Scenario::ReturningDeaf => 2_000,
             Scenario::Fanout | Scenario::FanoutBeside | Scenario::Members => 10_000,
             Scenario::Tokens => many::MOST_TOKENS,
             Scenario::Connect => 5_000,
@@ -98,6 +114,7 @@ impl Scenario {
 
     fn seconds(self) -> u64 {
         match self {
+            Scenario::Start => 0,
             Scenario::Idle => 30,
             _ => 10,
         }
@@ -106,8 +123,9 @@ impl Scenario {
     /// Streams and seconds, as asked for or by default. Each publisher needs a stream. Where the
     /// descriptors are too few, the default is what they allow.
     pub(crate) fn size(self, plan: &Plan) -> (u32, Duration) {
-        if self == Scenario::Start {
-            return (0, Duration::ZERO);
+        let seconds = Duration::from_secs(plan.seconds.unwrap_or(self.seconds()));
+        if self.streams() == 0 {
+            return (0, seconds);
         }
         let mut streams = plan
             .streams
@@ -115,11 +133,7 @@ impl Scenario {
         if self == Scenario::Tokens {
             streams = streams.min(many::MOST_TOKENS);
         }
-        let seconds = plan.seconds.unwrap_or(self.seconds());
-        (
-            streams.max(sends::PUBLISHERS as u32),
-            Duration::from_secs(seconds),
-        )
+        (streams.max(sends::PUBLISHERS as u32), seconds)
     }
 
     /// Whether there are fewer streams than there should be.
@@ -188,20 +202,10 @@ impl Faults {
 }
 
 /// What one run gave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) metrics: Vec<Metric>,
     pub(crate) faults: Faults,
-}
-
-/// One run under way.
-pub(crate) struct Run<'a> {
-    pub(crate) server: &'a Server,
-    /// The gateway's; the floor has none.
-    pub(crate) backend: Option<&'a Backend>,
-    pub(crate) load: Load<'a>,
-    pub(crate) streams: u32,
-    pub(crate) duration: Duration,
 }
 
 /// Runs a scenario once against a fresh server.
@@ -214,6 +218,11 @@ pub(crate) fn run(scenario: Scenario, kind: Kind, plan: &Plan) -> Outcome<Sample
             });
         }
         Scenario::Members => return members(kind, plan),
+        Scenario::HistoryPublish => return history::publish(kind, plan),
+        Scenario::HistoryMemory => return history::memory(kind, plan),
+        Scenario::Returning => return returning::returning(scenario, kind, plan, 1),
+        Scenario::ReturningToMany => return returning::returning(scenario, kind, plan, 8),
+        Scenario::ReturningDeaf => return returning::deaf(kind, plan),
         Scenario::Idle => lives::idle,
         Scenario::Connect => lives::connect,
         Scenario::Churn => lives::churn,
@@ -232,10 +241,7 @@ pub(crate) fn run(scenario: Scenario, kind: Kind, plan: &Plan) -> Outcome<Sample
 /// What the memory of a stream in a channel is beyond that of one in none. The floor has nothing
 /// to compare: it knows no channels.
 fn members(kind: Kind, plan: &Plan) -> Outcome<Sample> {
-    let mut sample = Sample {
-        metrics: Vec::new(),
-        faults: Faults::default(),
-    };
+    let mut sample = Sample::default();
     if kind == Kind::Floor {
         return Ok(sample);
     }
@@ -263,128 +269,18 @@ fn run_with(
     scenario: Scenario,
     kind: Kind,
     plan: &Plan,
-    channel: Option<&str>,
+    channel: Option<&'static str>,
     work: Work,
 ) -> Outcome<Sample> {
     let (streams, duration) = scenario.size(plan);
-    let failed = |error: std::io::Error| format!("no backend: {error}");
-    let backend = match kind {
-        Kind::Gateway => Some(Backend::start(channel).map_err(failed)?),
-        Kind::Floor => None,
-    };
-    let url = backend.as_ref().map(Backend::url);
-    let server = Server::start(kind, plan.cores, scenario.heartbeat(), url.as_deref())?;
-    let limit = Duration::from_secs(60 + u64::from(streams) / 100) + 2 * duration;
-    let mut run = Run {
-        server: &server,
-        backend: backend.as_ref(),
-        load: Load::new(server.address, backend.as_ref(), limit)?,
-        streams,
-        duration,
-    };
+    let joins = channel.map_or(Joins::Nothing, Joins::One);
+    let party = Party::start(kind, plan, scenario.heartbeat(), joins, &[])?;
+    let mut run = party.run(streams, duration)?;
     let sample = work(&mut run).and_then(|metrics| {
         Ok(Sample {
             metrics,
             faults: run.close()?,
         })
     });
-    sample.map_err(|error| format!("{error}{}", server.complaints()))
-}
-
-impl Run<'_> {
-    /// All clients leave; then the accounts must balance.
-    fn close(&mut self) -> Outcome<Faults> {
-        self.load.drain()?;
-        self.load.peers.streams.clear();
-        let tally = &self.load.peers.tally;
-        let mut faults = Faults {
-            lost: tally.lost,
-            duplicated: tally.duplicated,
-            misordered: tally.misordered,
-            unbalanced: 0,
-        };
-        let Some(backend) = self.backend else {
-            return Ok(faults);
-        };
-        self.wait_for_callbacks()?;
-        // Those that should not come at all.
-        self.load.turns_for(Duration::from_millis(100))?;
-        backend.check()?;
-        faults.unbalanced = backend.accounts().unbalanced();
-        Ok(faults)
-    }
-
-    /// Waits until every connect has a disconnect and a while longer, as callbacks may still be on
-    /// their way; at most [`SETTLING`].
-    fn wait_for_callbacks(&mut self) -> Outcome<()> {
-        let Some(backend) = self.backend else {
-            return Ok(());
-        };
-        let begun = Instant::now();
-        loop {
-            let accounts = backend.accounts();
-            let is_balanced = accounts.connects == accounts.disconnects;
-            let is_silent = accounts.last.is_none_or(|last| last.elapsed() > SILENCE);
-            drop(accounts);
-            if is_balanced && is_silent || begun.elapsed() > SETTLING {
-                return Ok(());
-            }
-            self.load.turn(Duration::from_millis(20))?;
-        }
-    }
-
-    /// Begins to measure.
-    pub(crate) fn meter(&self) -> Outcome<Meter> {
-        Ok(Meter {
-            server: self.server.cpu()?,
-            load: Cpu::of(std::process::id())?,
-            begun: Instant::now(),
-        })
-    }
-
-    /// What it has cost since.
-    pub(crate) fn cost(&self, meter: &Meter) -> Outcome<Cost> {
-        let wall = meter.begun.elapsed();
-        Ok(Cost {
-            server: self.server.cpu()?.since(&meter.server),
-            load: Cpu::of(std::process::id())?.since(&meter.load),
-            wall,
-        })
-    }
-}
-
-/// The beginning of a measured interval.
-pub(crate) struct Meter {
-    server: Cpu,
-    load: Cpu,
-    begun: Instant,
-}
-
-/// What a measured interval cost: processor time of the server and of this process, and time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cost {
-    pub(crate) server: Duration,
-    load: Duration,
-    pub(crate) wall: Duration,
-}
-
-impl Cost {
-    /// The server's processor time for each of `count`, in microseconds.
-    pub(crate) fn each(&self, count: u64) -> f64 {
-        self.server.as_secs_f64() * 1e6 / count.max(1) as f64
-    }
-
-    /// So many in a second.
-    pub(crate) fn rate(&self, count: u64) -> f64 {
-        count as f64 / self.wall.as_secs_f64()
-    }
-
-    /// How much of a core each side used: tells which one was the limit.
-    pub(crate) fn busy(&self) -> [Metric; 2] {
-        let share = |cpu: Duration| 100.0 * cpu.as_secs_f64() / self.wall.as_secs_f64();
-        [
-            Metric::new("server's core busy", "%", share(self.server)),
-            Metric::new("load's core busy", "%", share(self.load)),
-        ]
-    }
+    sample.map_err(|error| party.explain(error))
 }

@@ -6,7 +6,8 @@ use hdrhistogram::Histogram;
 
 use crate::Outcome;
 use crate::load::Load;
-use crate::scenario::{Metric, Run};
+use crate::run::Run;
+use crate::scenario::Metric;
 
 /// Publishers of the scenarios that have many.
 pub(crate) const PUBLISHERS: usize = 16;

@@ -6,15 +6,22 @@ use std::net::SocketAddr;
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
+use socket2::{Domain, Socket, Type};
 
 use crate::Outcome;
+use crate::kept::{self, Classes, Piece};
 use crate::many::EVERYONE;
-use crate::wire::{self, CHUNK_BYTES, CHUNK_HEAD, CHUNK_TAIL, HEARTBEAT, Mark, STREAM_HEAD};
+use crate::wire::{
+    self, CHUNK_BYTES, CHUNK_HEAD, CHUNK_TAIL, DATA_BYTES, HEARTBEAT, Mark, STREAM_HEAD,
+};
 
 /// What all streams together have seen.
 #[derive(Debug)]
 pub(crate) struct Tally {
+    pub(crate) bytes: u64,
     pub(crate) events: u64,
+    /// Ids without an event.
+    pub(crate) positions: u64,
     pub(crate) heartbeats: u64,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
@@ -28,7 +35,9 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new() -> Tally {
         Tally {
+            bytes: 0,
             events: 0,
+            positions: 0,
             heartbeats: 0,
             lost: 0,
             duplicated: 0,
@@ -62,6 +71,28 @@ impl Beats {
         due
     }
 }
+
+/// How streams are opened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Manner {
+    /// Whose events they get; those for everyone if there are no classes.
+    pub(crate) classes: Option<Classes>,
+    /// The first of these that comes, and the number of those that were sent before it opens.
+    pub(crate) first: u64,
+    pub(crate) sent: u64,
+    /// What was seen last.
+    pub(crate) seen: Option<String>,
+    /// The floor's streams get so many bytes of filler.
+    pub(crate) filler: u64,
+    /// They read nothing, and have little room for it.
+    pub(crate) is_deaf: bool,
+}
+
+/// What a connect that does not wait gives on Linux.
+const EINPROGRESS: i32 = 115;
+
+/// The receive buffer of a stream that reads nothing.
+const DEAF_BYTES: usize = 4096;
 
 /// How far a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +139,8 @@ impl Sequence {
 pub(crate) struct Stream {
     socket: TcpStream,
     pub(crate) number: u32,
+    /// The number in the marks of its shared events.
+    shared_number: u32,
     pub(crate) phase: Phase,
     /// Events for it alone.
     pub(crate) own: Sequence,
@@ -120,6 +153,9 @@ pub(crate) struct Stream {
     beat: u64,
     /// The front of a chunk whose rest is not there yet.
     rest: Vec<u8>,
+    /// Bytes of filler that are still to come.
+    filler: u64,
+    is_deaf: bool,
 }
 
 impl Stream {
@@ -129,9 +165,13 @@ impl Stream {
         number: u32,
         token: mio::Token,
         registry: &Registry,
+        manner: &Manner,
     ) -> Outcome<Stream> {
         let connect = || {
-            let mut socket = TcpStream::connect(server)?;
+            let mut socket = match manner.is_deaf {
+                true => connect_deaf(server)?,
+                false => TcpStream::connect(server)?,
+            };
             registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
             Ok(socket)
         };
@@ -141,16 +181,25 @@ impl Stream {
             number,
             phase: Phase::Connecting,
             own: Sequence::default(),
-            shared: Sequence::default(),
+            shared: Sequence {
+                sent: manner.sent,
+                expected: manner.first,
+                missing: Vec::new(),
+            },
+            shared_number: manner
+                .classes
+                .map_or(EVERYONE, |classes| classes.shared_number(number)),
             received: 0,
             beat: 0,
             rest: Vec::new(),
+            filler: manner.filler,
+            is_deaf: manner.is_deaf,
         })
     }
 
     /// Writes the request, if the connection stands.
-    pub(crate) fn ask(&mut self, server: SocketAddr) -> Outcome<()> {
-        let request = wire::stream_request(self.number, server.port());
+    pub(crate) fn ask(&mut self, server: SocketAddr, seen: Option<&str>) -> Outcome<()> {
+        let request = wire::stream_request(self.number, server.port(), seen);
         match self.socket.write(&request) {
             Ok(n) if n == request.len() => self.phase = Phase::Asked,
             Ok(_) => return Err(self.fault("its request was cut")),
@@ -167,7 +216,7 @@ impl Stream {
         tally: &mut Tally,
         now: impl Fn() -> u64,
     ) -> Outcome<()> {
-        loop {
+        while !self.is_deaf {
             let n = match self.socket.read(buffer) {
                 Ok(0) => return Err(self.fault("the server closed it")),
                 Ok(n) => n,
@@ -175,6 +224,7 @@ impl Stream {
                 Err(error) => return Err(self.fault(&format!("cannot read: {error}"))),
             };
             let at = now();
+            tally.bytes += n as u64;
             if self.rest.is_empty() {
                 self.take(&buffer[..n], tally, at)?;
             } else {
@@ -184,9 +234,10 @@ impl Stream {
             }
             // Less than was asked for: there is no more now, and more will be announced.
             if n < buffer.len() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     fn take(&mut self, mut bytes: &[u8], tally: &mut Tally, now: u64) -> Outcome<()> {
@@ -201,6 +252,11 @@ impl Stream {
             }
             self.phase = Phase::Open;
             bytes = behind;
+        }
+        if self.filler > 0 {
+            let left = self.filler.checked_sub(bytes.len() as u64);
+            self.filler = left.ok_or_else(|| self.fault("it got too much"))?;
+            return Ok(());
         }
         while !bytes.is_empty() {
             if let Some((chunk, behind)) = bytes.split_at_checked(CHUNK_BYTES)
@@ -217,6 +273,22 @@ impl Stream {
                     None => now,
                 };
                 bytes = behind;
+            } else if self.shared_number != EVERYONE {
+                match kept::piece(bytes) {
+                    Piece::Event { data, behind } => {
+                        self.count(Mark::read(&data[..DATA_BYTES]), tally, now)?;
+                        bytes = behind;
+                    }
+                    Piece::Position { behind } => {
+                        tally.positions += 1;
+                        bytes = behind;
+                    }
+                    Piece::Foreign => return Err(self.unexpected(bytes)),
+                    Piece::Part => {
+                        self.rest = bytes.to_vec();
+                        break;
+                    }
+                }
             } else {
                 let front = &bytes[..bytes.len().min(CHUNK_HEAD.len())];
                 self.check(front, &[CHUNK_HEAD, HEARTBEAT])?;
@@ -232,7 +304,7 @@ impl Stream {
 
     fn count(&mut self, mark: Mark, tally: &mut Tally, now: u64) -> Outcome<()> {
         let sequence = match mark.number {
-            EVERYONE => &mut self.shared,
+            number if number == self.shared_number => &mut self.shared,
             number if number == self.number => &mut self.own,
             other => return Err(self.fault(&format!("it got an event of stream {other}"))),
         };
@@ -270,4 +342,16 @@ impl Stream {
     fn fault(&self, what: &str) -> String {
         format!("stream {} ({:?}): {what}", self.number, self.phase)
     }
+}
+
+/// Begins to connect with a small receive buffer, which must be asked for before.
+fn connect_deaf(server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
+    socket.set_recv_buffer_size(DEAF_BYTES)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&server.into()) {
+        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    Ok(TcpStream::from_std(socket.into()))
 }

@@ -24,10 +24,15 @@ const NUMBER_DIGITS: usize = 8;
 /// Where a stream's number stands in its request.
 const REQUEST_NUMBER_AT: usize = "GET ".len() + TARGET.len();
 
-/// A stream's request as a browser sends it, about 600 bytes.
-pub(crate) fn stream_request(number: u32, port: u16) -> Vec<u8> {
+/// What stands between a stream's number and what its client has seen last.
+const SEEN_FRONT: &[u8] = b" HTTP/1.1\r\nLast-Event-ID: ";
+
+/// A stream's request as a browser sends it, about 600 bytes; `seen` is what it has seen last.
+pub(crate) fn stream_request(number: u32, port: u16, seen: Option<&str>) -> Vec<u8> {
+    let seen = seen.map_or(String::new(), |id| format!("Last-Event-ID: {id}\r\n"));
     format!(
         "GET {TARGET}{number:08} HTTP/1.1\r\n\
+         {seen}\
          Host: 127.0.0.1:{port:05}\r\n\
          Connection: keep-alive\r\n\
          sec-ch-ua-platform: \"Linux\"\r\n\
@@ -52,6 +57,13 @@ pub(crate) fn stream_request(number: u32, port: u16) -> Vec<u8> {
 pub(crate) fn requested_number(request: &[u8]) -> Option<u32> {
     let digits = request.get(REQUEST_NUMBER_AT..REQUEST_NUMBER_AT + NUMBER_DIGITS)?;
     Some(decimal(digits) as u32)
+}
+
+/// The number that a stream's request has in place of what was seen last; zero without one.
+pub(crate) fn seen_number(request: &[u8]) -> u64 {
+    let behind = request.get(REQUEST_NUMBER_AT + NUMBER_DIGITS..);
+    let seen = behind.and_then(|behind| behind.strip_prefix(SEEN_FRONT));
+    seen.map_or(0, leading_decimal)
 }
 
 /// What opens a stream; the gateway's differs in the date only.
@@ -196,7 +208,8 @@ impl Mark {
     }
 }
 
-fn put_decimal(digits: &mut [u8], mut value: u64) {
+/// Fills `digits` with a number.
+pub(crate) fn put_decimal(digits: &mut [u8], mut value: u64) {
     for digit in digits.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
         value /= 10;

@@ -10,7 +10,7 @@
 //!   that is not current, so that a late one never touches its successor.
 //! - What the gateway does not know (404) is forgotten: a disconnect callback is tried only once.
 //! - Two sends from two threads have no order. Whatever must keep one is sent by one thread at a
-//!   time: see `tasks` and `versions`.
+//!   time: see `tasks` and `stories`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,10 @@ use serde_json::{Value as Json, json};
 
 use super::gateway::{Gateway, Outcome, event};
 use super::say;
+
+/// How long a browser waits before it comes back, in milliseconds, when it has not been told
+/// otherwise.
+pub(crate) const RETRY: u32 = 3000;
 
 /// Most tokens of the past that are kept in mind. A repeated callback comes within seconds.
 const MAX_PAST: usize = 1000;
@@ -100,6 +104,18 @@ impl Connections {
             "event": event("connection_close", &json!({"reason": reason})),
             "close": true,
         }));
+    }
+
+    /// Ends the current connection, and no successor of it, as a lost line does: the client comes
+    /// back by itself, after so many seconds, which only an event can tell it.
+    pub(crate) fn cut(&self, identifier: &str, seconds: f64) -> Outcome {
+        let Some(token) = self.current(identifier) else {
+            return Outcome::Gone;
+        };
+        let mut event = event("line_cut", &json!({"seconds": seconds}));
+        event["retry"] = json!((seconds * 1000.0) as u64);
+        self.gateway
+            .send(&json!({"token": token, "event": event, "close": true}))
     }
 
     fn not_found(&self, token: &str) {
@@ -287,6 +303,19 @@ mod tests {
         let (fake, connections) = connections();
         connections.close("1", "replaced");
         assert_eq!(fake.sent(), ["1 connection_close replaced, close"]);
+    }
+
+    #[test]
+    fn a_line_that_is_cut_says_when_to_come_back() {
+        let (fake, connections) = connections();
+        assert_eq!(connections.cut("a", 1.5), Outcome::Gone);
+        connections.connect("a", "1");
+        fake.react(|command| {
+            assert_eq!(command["event"]["retry"], 1500);
+            Outcome::Taken { receivers: 1 }
+        });
+        connections.cut("a", 1.5);
+        assert_eq!(fake.sent(), ["1 line_cut 1.5, close"]);
     }
 
     #[test]

@@ -2,16 +2,17 @@
 //! whatever language the application is written, and a page that shows it.
 //!
 //! ```text
-//! main ──► web ──► tasks, versions, rooms ──► connections ──► gateway
+//! main ──► web ──► tasks, versions, rooms, stories ──► connections ──► gateway
 //! ```
 //!
-//! [`tasks`], [`versions`] and [`rooms`] are services of an application, which send to channels and
-//! to everybody; [`connections`] knows which connection is whose, where that matters; [`gateway`] is
-//! the way there and [`web`] the routes. Whatever calls the gateway may block, and holds no lock
-//! that a callback needs.
+//! [`tasks`], [`versions`], [`rooms`] and [`stories`] are services of an application, which send to
+//! channels and to everybody; [`connections`] knows which connection is whose, where that matters;
+//! [`gateway`] is the way there and [`web`] the routes. Whatever calls the gateway may block, and
+//! holds no lock that a callback needs. What a client has missed is the gateway's to bring, which
+//! keeps a history: no service keeps events.
 //!
 //! `demo` runs the gateway in the same process: the real one, with its settings as ever but for the
-//! callback URL, which is this backend. `demo backend` runs the backend alone.
+//! callback URL, which is this backend, and with a history. `demo backend` runs the backend alone.
 #![forbid(unsafe_code)]
 
 // They name each other by `super`: in tests/reference_backend, where their tests are run, all this is
@@ -21,6 +22,7 @@ mod gateway;
 mod options;
 mod relay;
 mod rooms;
+mod stories;
 mod target;
 mod tasks;
 mod versions;
@@ -47,6 +49,9 @@ const PAGE_PORT: u16 = 3080;
 
 /// The gateway's default port; it is taken by something else on many a developer's machine.
 const USUAL_PORT: u16 = 3000;
+
+/// What the demo's gateway keeps of the past, unless it is told otherwise.
+const HISTORY_BYTES: &str = "16777216";
 
 /// An exit code and a sentence for people.
 type Failure = (u8, String);
@@ -140,6 +145,7 @@ fn configure(
         "PORT" => Some(given(name).unwrap_or_else(|| spare.to_string().into())),
         // What happens is told by the demo itself.
         "LOG_LEVEL" => Some(given(name).unwrap_or_else(|| "warn".into())),
+        "HISTORY_BYTES" => Some(given(name).unwrap_or_else(|| HISTORY_BYTES.into())),
         _ => given(name),
     };
     let facts = host::prepare();
@@ -217,6 +223,8 @@ fn welcome(config: &Config, page: &impl Display) {
          a task         curl 'http://{page}/tasks?client=me' -d '{{\"name\":\"report\",\"seconds\":5}}'\n  \
          a room         curl -d '' 'http://{page}/rooms/lobby/join?client=me'\n                 \
          curl 'http://{page}/rooms/lobby/say?client=you' -d '{{\"text\":\"hello\"}}'\n  \
+         a story        curl -d '' 'http://{page}/rooms/lobby/tell?client=me'\n  \
+         a cut          curl 'http://{page}/cut?client=me' -d '{{\"seconds\":10}}'\n  \
          a version      curl http://{page}/version -d '{{\"version\":\"1.2.3\"}}'\n  \
          in a browser   http://{page}/\n\n\
          What happens is shown below. Ctrl-C ends the demo.\n",

@@ -8,6 +8,9 @@ use tiny_http::{Request, Response};
 
 use super::options::{Place, authority};
 
+/// The field by which a browser that comes back says what it saw last.
+const LAST_EVENT_ID: &str = "Last-Event-ID";
+
 /// The gateway's answer to the same request, byte for byte.
 pub(crate) fn relay(request: Request, gateway: &Place) -> io::Result<()> {
     let (host, port) = gateway;
@@ -15,8 +18,11 @@ pub(crate) fn relay(request: Request, gateway: &Place) -> io::Result<()> {
     let Ok(mut stream) = stream else {
         return request.respond(Response::empty(502));
     };
+    let fields = request.headers().iter();
+    let seen = fields.filter(|field| field.field.equiv(LAST_EVENT_ID));
+    let seen: String = seen.map(|field| format!("{field}\r\n")).collect();
     let head = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n",
+        "GET {} HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nConnection: close\r\n{seen}\r\n",
         request.url(),
         authority(host, *port)
     );

@@ -1,5 +1,6 @@
 //! The *room service*: a client joins and leaves rooms, and what is said in one reaches everybody in
-//! it. A room is a channel of the gateway, which knows whose streams are in it.
+//! it. A room is a channel of the gateway, which knows whose streams are in it, and what was said
+//! lately.
 //!
 //! Laws: the rooms of a client outlast its stream: they are kept here, and the answer to its next
 //! connect names them. A change is noted first and told to the current stream then; a connect is

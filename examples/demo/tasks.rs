@@ -5,8 +5,8 @@
 //! what keeps their order, and each has the task as its key, so that of those that a slow client
 //! has not been sent only the last is kept. An end is noted first and sent then; who comes to look
 //! joins the channel first and asks for an end then. So one of the two sees the other. If both do,
-//! the key and the close see to it that there is one end: until the connect callback is answered,
-//! everything waits in the gateway.
+//! the same end may come twice, but nothing behind the close: until the connect callback is
+//! answered, everything waits in the gateway.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ const MAX_ENDED: usize = 1000;
 /// Most tasks that are listed for one owner, the youngest.
 const MAX_LISTED: usize = 100;
 
-/// Longest that a task may take, in seconds.
+/// Longest that anything may take, in seconds.
 const MAX_SECONDS: f64 = 3600.0;
 
 /// Longest name of a task, in bytes.
@@ -57,21 +57,26 @@ impl Work {
             Json::String(name) if name.len() <= MAX_NAME => name,
             _ => return Err(format!("name must be a string of {MAX_NAME} bytes at most")),
         };
-        let seconds = match &body["seconds"] {
-            Json::Null => Some(5.0),
-            seconds => seconds.as_f64().filter(|s| (0.0..=MAX_SECONDS).contains(s)),
-        };
+        let seconds = seconds(body, 5.0)?;
         let fails = match &body["fails"] {
             Json::Null => Some(false),
             fails => fails.as_bool(),
         };
         Ok(Work {
             name: name.to_owned(),
-            seconds: seconds
-                .ok_or_else(|| format!("seconds must be a number from 0 to {MAX_SECONDS}"))?,
+            seconds,
             fails: fails.ok_or("fails must be true or false")?,
         })
     }
+}
+
+/// The `seconds` of a body, in which they are optional; a sentence for people if they cannot be.
+pub(crate) fn seconds(body: &Json, default: f64) -> Result<f64, String> {
+    let seconds = match &body["seconds"] {
+        Json::Null => Some(default),
+        seconds => seconds.as_f64().filter(|s| (0.0..=MAX_SECONDS).contains(s)),
+    };
+    seconds.ok_or_else(|| format!("seconds must be a number from 0 to {MAX_SECONDS}"))
 }
 
 /// How a task ended: the name of its last event, which is also why its streams are closed, and the

@@ -4,19 +4,21 @@ use std::io::{self, Read};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use ssegateway::logfmt::Value;
 use tiny_http::{Header, Method, Request, Response, Server};
 
-use super::connections::{Connect, Connections};
+use super::connections::{Connect, Connections, RETRY};
 use super::gateway::{Gateway, Outcome, event};
 use super::options::Place;
 use super::relay::relay;
 use super::rooms::Rooms;
 use super::say;
+use super::stories::Stories;
 use super::target::{self, Stream, client, room};
-use super::tasks::{Tasks, Work};
+use super::tasks::{Tasks, Work, seconds};
 use super::versions::Versions;
 
 const PAGE: &str = include_str!("page.html");
@@ -38,6 +40,7 @@ pub(crate) struct Backend {
     tasks: Arc<Tasks>,
     versions: Versions,
     rooms: Rooms,
+    stories: Arc<Stories>,
     /// Where clients reach the gateway.
     gateway: Place,
 }
@@ -48,6 +51,7 @@ impl Backend {
         Backend {
             tasks: Arc::new(Tasks::new(Arc::clone(&sends))),
             versions: Versions::new(Arc::clone(&sends)),
+            stories: Arc::new(Stories::new(Arc::clone(&sends))),
             rooms: Rooms::new(sends, Arc::clone(&connections)),
             connections,
             gateway,
@@ -77,6 +81,7 @@ impl Backend {
             (Method::Post, "/callback") => self.callback(request),
             (Method::Post, "/tasks") => self.start_task(request, &target),
             (Method::Post, "/version") => self.announce(request),
+            (Method::Post, "/cut") => self.cut(request, &target),
             (Method::Post, _) if path.starts_with("/rooms/") => self.in_room(request, &target),
             (Method::Get, "/events") => relay(request, &self.gateway),
             (Method::Get, "/") => file(request, "text/html; charset=utf-8", PAGE),
@@ -99,7 +104,7 @@ impl Backend {
         let (token, url) = (text(&body["token"]), text(&body["request"]["url"]));
         match text(&body["action"]) {
             _ if token.is_empty() => refuse(request, 400, "there is no token"),
-            "connect" => self.connect(request, token, url),
+            "connect" => self.connect(request, &body),
             "disconnect" => {
                 let is_current = self.connections.disconnect(token);
                 say(&format!(
@@ -115,9 +120,11 @@ impl Backend {
     }
 
     /// What is to be known is entered before it is read for the answer, so that a stream that is
-    /// open misses nothing. A stream joins the channels that the answer names with its head: what
-    /// they bring before, a page learns when it asks, which it does behind the open.
-    fn connect(&self, request: Request, token: &str, url: &str) -> io::Result<()> {
+    /// open misses nothing. The stream of a client begins in its channels behind what it has seen:
+    /// what was kept of them up to the callback's position comes again, and the page is told that
+    /// position, by which it knows what is old.
+    fn connect(&self, request: Request, body: &Json) -> io::Result<()> {
+        let (token, url) = (text(&body["token"]), text(&body["request"]["url"]));
         let stream = match Stream::parse(url) {
             Ok(stream) => stream,
             Err(404) => return refuse(request, 404, "streams are at /events"),
@@ -126,8 +133,8 @@ impl Backend {
             }
         };
         let mut open = json!({"identifier": stream.identifier()});
-        if let Some(version) = self.versions.current() {
-            open["version"] = json!(version);
+        if let Some(position) = body["position"].as_str() {
+            open["position"] = json!(position);
         }
         let (mut channels, mut connect) = (Vec::new(), Connect::New { replaced: None });
         match &stream {
@@ -144,7 +151,12 @@ impl Backend {
                 }
             }
         }
-        let answer = json!({"event": event("connection_open", &open), "channels": channels});
+        let mut answer = json!({"event": event("connection_open", &open), "channels": channels});
+        // A delay from a cut is over.
+        answer["event"]["retry"] = json!(RETRY);
+        if let Stream::Client(_) = stream {
+            answer["last_event_id"] = json!(begin(body, url));
+        }
         let answered = respond(request, 200, &answer);
         let (token, url) = (Value::new(token), Value::new(url));
         let Connect::New { replaced } = connect else {
@@ -157,6 +169,20 @@ impl Backend {
             self.connections.close(&old, "replaced");
         }
         answered
+    }
+
+    /// The client comes back by itself.
+    fn cut(&self, mut request: Request, target: &str) -> io::Result<()> {
+        let id = target::parameter(target, "client").unwrap_or_default();
+        let body = read(&mut request)?.unwrap_or_default();
+        match seconds(&body, 10.0) {
+            Err(why) => refuse(request, 400, &why),
+            Ok(seconds) => match self.connections.cut(&client(&id), seconds) {
+                Outcome::Taken { .. } => respond(request, 200, &json!({"seconds": seconds})),
+                Outcome::Gone => refuse(request, 404, "there is no such stream"),
+                _ => refuse(request, 502, "the gateway did not take it"),
+            },
+        }
     }
 
     fn start_task(&self, mut request: Request, target: &str) -> io::Result<()> {
@@ -187,7 +213,6 @@ impl Backend {
         }
     }
 
-    /// Without the gateway's word the version is noted all the same, for those who connect later.
     fn announce(&self, mut request: Request) -> io::Result<()> {
         let body = read(&mut request)?.unwrap_or_default();
         let version = text(&body["version"]);
@@ -198,12 +223,12 @@ impl Backend {
         told(request, self.versions.announce(version))
     }
 
-    /// `POST /rooms/ROOM/join`, `…/leave` and `…/say`, each with `?client=ID`.
+    /// `POST /rooms/ROOM/join`, `…/leave`, `…/say` and `…/tell`, each with `?client=ID`.
     fn in_room(&self, mut request: Request, target: &str) -> io::Result<()> {
         let id = target::parameter(target, "client").unwrap_or_default();
         let parts: Vec<&str> = target::path(target).split('/').collect();
         let ["", "rooms", name, action] = parts[..] else {
-            return refuse(request, 404, "say /rooms/ROOM/join, leave or say");
+            return refuse(request, 404, "say /rooms/ROOM/join, leave, say or tell");
         };
         if !target::is_id(&id) || !target::is_id(name) {
             return refuse(request, 400, "client and room must be IDs");
@@ -229,7 +254,15 @@ impl Backend {
                 let why = format!("text must be a string of 1 to {MAX_TEXT} bytes");
                 refuse(request, 400, &why)
             }
-            _ => refuse(request, 404, "say /rooms/ROOM/join, leave or say"),
+            "tell" => {
+                let time = seconds(&body, 20.0).map(Duration::from_secs_f64);
+                match time.map(|time| self.stories.tell(name, time)) {
+                    Ok(Some(story)) => respond(request, 201, &json!({"story": story})),
+                    Ok(None) => refuse(request, 503, "too many stories are told"),
+                    Err(why) => refuse(request, 400, &why),
+                }
+            }
+            _ => refuse(request, 404, "say /rooms/ROOM/join, leave, say or tell"),
         }
     }
 
@@ -240,6 +273,15 @@ impl Backend {
         });
         respond(request, 200, &shown)
     }
+}
+
+/// Where a client's stream begins: behind what its browser saw last; else, when the page has made a
+/// new `EventSource`, which says nothing, behind what the page did; else with all that is kept.
+fn begin(connect: &Json, url: &str) -> String {
+    let seen = text(&connect["request"]["headers"]["last-event-id"]).to_owned();
+    let seen = Some(seen).filter(|id| !id.is_empty());
+    seen.or_else(|| target::parameter(url, "after").filter(|id| !id.is_empty()))
+        .unwrap_or_else(|| "earliest".to_owned())
 }
 
 /// The body, which is to be a JSON object; an empty one counts as `{}`. `None` if it is not.
@@ -296,6 +338,22 @@ fn header(name: &str, value: &str) -> Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_begins_behind_what_was_seen() {
+        for (field, url, expected) in [
+            (Some("2-1"), "/events?client=a&after=1-1", "2-1"),
+            (None, "/events?client=a&after=1-1", "1-1"),
+            (Some(""), "/events?client=a&after=", "earliest"),
+            (None, "/events?client=a", "earliest"),
+        ] {
+            let mut connect = json!({"request": {"headers": {}}});
+            if let Some(id) = field {
+                connect["request"]["headers"]["last-event-id"] = json!(id);
+            }
+            assert_eq!(begin(&connect, url), expected, "{field:?} {url}");
+        }
+    }
 
     #[test]
     fn the_worker_is_a_whole_script_of_the_page() {

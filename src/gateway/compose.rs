@@ -236,19 +236,21 @@ impl<S> Conn<S> {
         hub.replays.unfinished.push_back(self.id);
     }
 
+    /// Whether that was all.
     fn take_composed(&mut self, hub: &mut Hub, n: usize, marks: &[Mark]) -> bool {
         let mut start = hub.batch.start;
+        // Of a batch's events the last one says it all.
+        let mut given = None;
+        let mut is_over = false;
         for mark in marks {
             if n <= start {
                 self.out.truncate(start);
-                return false;
+                break;
             }
             let is_whole = mark.end <= n;
             match mark.part {
                 Part::Event(number) => {
-                    if let Some(replay) = hub.replays.get_mut(self.id) {
-                        replay.advance(number);
-                    }
+                    given = Some(number);
                     if !is_whole {
                         self.out.truncate(mark.end);
                     }
@@ -261,13 +263,16 @@ impl<S> Conn<S> {
                     }
                 }
                 // Its rest is as good as written.
-                Part::End => return true,
+                Part::End => is_over = true,
             }
             if !is_whole {
-                return false;
+                break;
             }
             start = mark.end;
         }
-        false
+        if let (Some(number), Some(replay)) = (given, hub.replays.get_mut(self.id)) {
+            replay.advance(number);
+        }
+        is_over
     }
 }

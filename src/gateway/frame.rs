@@ -26,7 +26,8 @@ impl Frame {
     pub(super) fn event(fields: &Fields<'_>, key: Option<&str>, at: u64) -> Rc<Frame> {
         let key = key.unwrap_or_default();
         let length = sse::event_len(fields);
-        let mut bytes = Vec::with_capacity(length + sse::CHUNK_OVERHEAD + key.len());
+        // Exactly, as what is left over would have to be given back.
+        let mut bytes = Vec::with_capacity(sse::chunk_len(length) + key.len());
         sse::write_event(&mut bytes, Framing::Chunked, fields);
         let around = bytes.len() - length;
         bytes.extend_from_slice(key.as_bytes());

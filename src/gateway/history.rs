@@ -33,12 +33,12 @@ const CHANNEL: usize = 160;
 /// Bytes that a key takes, beside its own, which are there twice.
 const KEY: usize = 72;
 
+/// Events that are forgotten at once for their age: a second may have brought a few hundred thousand.
+const EXPIRY_BUDGET: usize = 8192;
+
 /// Random bits of the first number: a process that starts again, be it on a clock that went back,
 /// gives no id twice.
 const RANDOM_BITS: u32 = 40;
-
-/// An event's channels are a list.
-const LIST: u32 = 1 << 31;
 
 /// Events, in the order of their numbers, which begin with one.
 #[derive(Debug)]
@@ -54,8 +54,6 @@ pub(super) struct History {
     channels: Slab<Channel>,
     names: HashMap<Rc<str>, u32>,
     everybody: Rc<str>,
-    /// Channels of those events that have several.
-    lists: Slab<Box<[u32]>>,
     /// The lower half of the number of each key's last event.
     keys: HashMap<Rc<str>, u32>,
     tails: Tails,
@@ -74,8 +72,8 @@ struct Entry {
     place: Place,
     /// When it came, in seconds, rounded up.
     second: u32,
-    /// Its channel, or with [`LIST`] the list of them.
-    channels: u32,
+    /// Its first channel; others stand behind its bytes.
+    channel: u32,
     /// How many events later the next one of its key came; zero: none did.
     later: u32,
 }
@@ -133,7 +131,6 @@ impl History {
             channels,
             names,
             everybody,
-            lists: Slab::new(),
             keys: HashMap::new(),
             tails: Tails::new(max),
             memory: 0,
@@ -222,21 +219,15 @@ impl History {
         let Some(first) = names.next() else {
             return;
         };
-        let first = self.note_channel(first);
+        let channel = self.note_channel(first);
         let further: Vec<u32> = names.map(|name| self.note_channel(name)).collect();
-        let channels = if further.is_empty() {
-            first
-        } else {
-            let list = std::iter::once(first).chain(further).collect();
-            LIST | self.lists.insert(list) as u32
-        };
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(self.entries.len() / 4 + 64);
         }
         self.entries.push_back(Entry {
-            place: self.blocks.push(frame),
+            place: self.blocks.push(frame, &further),
             second: u32::try_from(now.0.div_ceil(1000)).unwrap_or(u32::MAX),
-            channels,
+            channel,
             later: 0,
         });
         self.note_key(frame.key());
@@ -292,14 +283,21 @@ impl History {
             "" => 0,
             key => 2 * key.len() + KEY,
         };
-        bytes + key + ENTRY + (self.channels_of(number).len() - 1) * FURTHER
+        let further = self.blocks.further(entry.place).count();
+        bytes + key + ENTRY + further * FURTHER
     }
 
     // ---- forgetting ----
 
-    /// Forgets what is too old.
+    /// Forgets what is too old; the rest of very much of it the next time, as [`History::deadline`] is
+    /// past then.
     pub(super) fn expire(&mut self, now: Time) {
-        while self.deadline().is_some_and(|deadline| deadline <= now) && self.forget_oldest() {}
+        for _ in 0..EXPIRY_BUDGET {
+            let is_due = self.deadline().is_some_and(|deadline| deadline <= now);
+            if !is_due || !self.forget_oldest() {
+                return;
+            }
+        }
     }
 
     /// When the oldest event will be too old.
@@ -312,10 +310,7 @@ impl History {
     fn forget_oldest(&mut self) -> bool {
         let number = self.first();
         let cost = self.cost(number);
-        let Some(Entry {
-            place, channels, ..
-        }) = self.entries.front().copied()
-        else {
+        let Some(Entry { place, channel, .. }) = self.entries.front().copied() else {
             return false;
         };
         self.memory -= cost;
@@ -323,12 +318,10 @@ impl History {
         if !key.is_empty() && self.keys.get(key) == Some(&(number as u32)) {
             self.keys.remove(key);
         }
-        if channels & LIST == 0 {
-            self.forget_in(channels, number);
-        } else {
-            for id in self.lists.remove((channels ^ LIST) as usize) {
-                self.forget_in(id, number);
-            }
+        self.forget_in(channel, number);
+        let further: Vec<u32> = self.blocks.further(place).collect();
+        for id in further {
+            self.forget_in(id, number);
         }
         self.entries.pop_front();
         self.blocks
@@ -359,7 +352,6 @@ impl History {
     pub(super) fn shrink_to_fit(&mut self) {
         self.channels.shrink_to_fit();
         self.names.shrink_to_fit();
-        self.lists.shrink_to_fit();
         self.keys.shrink_to_fit();
     }
 
@@ -438,19 +430,10 @@ impl History {
 
     /// Whether a cursor's channel is one of a kept event's.
     pub(super) fn is_in(&self, number: u64, cursor: &Cursor) -> bool {
-        let id = cursor.channel;
-        id.is_some_and(|id| self.channels_of(number).contains(&id))
-    }
-
-    fn channels_of(&self, number: u64) -> &[u32] {
-        let Some(entry) = self.entry(number) else {
-            return &[];
-        };
-        if entry.channels & LIST == 0 {
-            std::slice::from_ref(&entry.channels)
-        } else {
-            &self.lists[(entry.channels ^ LIST) as usize]
-        }
+        let both = cursor.channel.zip(self.entry(number));
+        both.is_some_and(|(id, entry)| {
+            entry.channel == id || self.blocks.further(entry.place).any(|other| other == id)
+        })
     }
 }
 

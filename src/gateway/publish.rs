@@ -17,6 +17,9 @@ use crate::time::Time;
 use crate::tokens;
 use crate::wire::{self, Event};
 
+/// Room for the answer to a send to many, an id included.
+const ANSWER_BYTES: usize = 112;
+
 /// What is to go to many.
 pub(super) struct Publication<'a> {
     pub(super) event: Option<&'a Event<'a>>,
@@ -135,13 +138,15 @@ impl Hub {
         }
         let length = what.event.map_or(0, |event| event.data.len());
         self.journal.fanned_out(whom, receivers, length);
-        let mut answer = format!("{{\"status\":\"ok\",\"receivers\":{receivers}");
+        let mut answer = String::with_capacity(ANSWER_BYTES);
+        answer.push_str("{\"status\":\"ok\",\"receivers\":");
+        answer.push_str(&receivers.to_string());
         let mut frame = None;
         if let Some(event) = what.event
             && self.history.is_on()
             && !names.is_empty()
         {
-            let id = self.history.next_id().to_string();
+            let id = self.history.next_id().text();
             let kept = self.frame(event, Some(&id), 1);
             let names = names.iter().map(|name| &**name);
             self.history.append(&kept, names, what.now);

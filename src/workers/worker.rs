@@ -53,6 +53,7 @@ impl Shared {
             }
             self.outbox.post(job, outcome);
         }
+        self.outbox.shrink();
     }
 
     fn perform<'a>(&'a self, own: &mut Option<Own<'a>>, job: &Job) -> Outcome {
@@ -145,7 +146,13 @@ impl Agents {
 
     fn leave(&self, entry: usize) {
         // The last hold on an agent closes its connection: not under the lock.
-        let agent = self.lock().agents.try_remove(entry);
+        let mut list = self.lock();
+        let agent = list.agents.try_remove(entry);
+        if list.agents.is_empty() {
+            // For the reason of `Outbox::shrink`.
+            list.agents = Slab::new();
+        }
+        drop(list);
         drop(agent);
     }
 
@@ -215,5 +222,15 @@ impl Outbox {
             }
         }
         result
+    }
+
+    /// Gives up the memory of an empty channel, when a worker leaves: it lies in the heap of whichever
+    /// worker it has grown for, that may be the event loop's too, and there what has grown amid a
+    /// crowd and stays keeps all that is free below it.
+    fn shrink(&self) {
+        let mut posted = self.lock();
+        if posted.results.is_empty() {
+            posted.results = VecDeque::new();
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::env;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
@@ -18,23 +18,28 @@ use crate::tools;
 /// One browser at a time: several of them leave none enough of a small host.
 static BROWSER: Mutex<()> = Mutex::new(());
 
+pub fn alone() -> MutexGuard<'static, ()> {
+    BROWSER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn chromium() -> PathBuf {
+    let chromium = env::var_os("PUPPETEER_EXECUTABLE_PATH").map(PathBuf::from);
+    chromium.unwrap_or_else(|| tools::program("chromium"))
+}
+
 #[track_caller]
 fn drive(case: &str) {
-    let _alone = BROWSER.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let reserved = [(); 4].map(|()| Port::reserve_local());
     let [gateway, backend, proxy, wire] = reserved.each_ref().map(Port::number);
     let ports = json!({"gateway": gateway, "backend": backend, "proxy": proxy, "wire": wire});
-    let chromium = env::var_os("PUPPETEER_EXECUTABLE_PATH").map(PathBuf::from);
     let mut driver = tools::node("tests/clients/browser/driver.mjs")
         .arg(case)
         .env("PORTS", ports.to_string())
         .env("GATEWAY", env!("CARGO_BIN_EXE_ssegateway"))
         .env("BACKEND", support::demo())
         .env("NGINX", tools::program("nginx"))
-        .env(
-            "CHROMIUM",
-            chromium.unwrap_or_else(|| tools::program("chromium")),
-        )
+        .env("CHROMIUM", chromium())
         .env("SCREENSHOTS", tools::folder().join("screenshots"))
         // It ends when this is closed, whatever becomes of this process.
         .stdin(Stdio::piped())
@@ -61,6 +66,7 @@ macro_rules! cases {
 cases! {
     progress failure version
     shared rooms replaced without_worker reload
+    cut story gap
     network gateway_restart backend_restart unanswered refused
     looks keyboard motion
 }

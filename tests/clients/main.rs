@@ -16,6 +16,7 @@
 
 mod browser;
 mod lines;
+mod missed;
 mod nginx;
 mod node;
 mod program;
@@ -25,3 +26,4 @@ mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
+mod wire;

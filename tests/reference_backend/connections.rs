@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::Backend;
+use crate::support::process::eventually;
 use crate::world::{Stream, World, pass, sent};
 
 const MADE_UP: &str = "00000000-0000-4000-8000-000000000000";
@@ -147,12 +148,55 @@ fn what_is_sent_to_everybody_before_the_connect_is_answered_comes_behind_its_own
     });
     callback.answer(status, &answer.to_string());
     assert_eq!(client.read_head().status, 200);
-    let mut stream = Stream(client);
+    let mut stream = Stream::of(client);
     assert_eq!(stream.next().0, "connection_open");
     stream.expect_version("1");
     // Whatever else is called back is of no interest here, but wants an answer.
     drop(stream);
     callbacks.next_disconnect().answer(204, "");
+}
+
+/// A line that is cut: the client is told how long to stay away, and when it comes back, as browsers
+/// do, nothing is lost, and the usual delay holds again.
+#[test]
+fn who_is_cut_off_comes_back_and_has_missed_nothing() {
+    let world = World::start();
+    let target = "/events?client=a";
+    let mut stream = world.open(target);
+    assert_eq!(stream.retry, 3000);
+    world.demo.room("join", "x", "a");
+    stream.expect("room_joined", &json!({"room": "x"}));
+    world.demo.say("x", "b", "before");
+    assert_eq!(stream.next().1["text"], "before");
+    let (status, _) = world
+        .demo
+        .ask("POST", "/cut?client=a", r#"{"seconds":0.25}"#);
+    assert_eq!(status, 200);
+    stream.expect("line_cut", &json!({"seconds": 0.25}));
+    assert_eq!(stream.retry, 250);
+    stream.client.expect_last_chunk_and_eof();
+    world.demo.wait_line(&["disconnect ", "server_closed"]);
+    assert_eq!(world.demo.ask("POST", "/cut?client=a", "").0, 404);
+    assert_eq!(world.demo.say("x", "b", "meanwhile"), 0);
+    world.demo.announce("1");
+    world.demo.announce("2");
+    world
+        .demo
+        .task("?client=a", &json!({"seconds": 0, "name": "n"}));
+    let ended =
+        || world.demo.ask("GET", "/tasks?client=a", "").1["tasks"][0]["state"] == "completed";
+    eventually("the end of the task", ended);
+    let (mut again, _) = world.come_back(target, Some(&stream.seen));
+    assert_eq!(again.retry, 3000);
+    assert_eq!(again.next().1["text"], "meanwhile");
+    // Of what has a key, the last.
+    again.expect_version("2");
+    assert_eq!(again.next().0, "task_completed");
+    world.demo.say("x", "b", "after");
+    assert_eq!(again.next().1["text"], "after");
+    for body in [r#"{"seconds":-1}"#, r#"{"seconds":"1"}"#] {
+        assert_eq!(world.demo.ask("POST", "/cut?client=a", body).0, 400);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod support;
 mod connections;
 mod program;
 mod rooms;
+mod stories;
 mod tasks;
 mod versions;
 mod world;

@@ -53,11 +53,28 @@ fn the_page_and_its_stream_have_one_origin() {
         client.read_head().value("content-type"),
         Some("text/event-stream")
     );
-    let mut stream = Stream(client);
-    let open = json!({"identifier": "client:a", "rooms": []});
-    stream.expect("connection_open", &open);
+    let mut stream = Stream::of(client);
+    let (name, told) = stream.next();
+    assert_eq!(name, "connection_open");
+    let open = json!({"identifier": "client:a", "rooms": [], "position": told["position"]});
+    assert_eq!(told, open);
     world.demo.announce("1");
     stream.expect_version("1");
+    // What a browser says when it comes back goes through too.
+    world.demo.room("join", "x", "a");
+    assert_eq!(stream.next().0, "room_joined");
+    world.demo.say("x", "b", "one");
+    assert_eq!(stream.next().1["text"], "one");
+    let seen = stream.seen.clone();
+    world.demo.say("x", "b", "two");
+    let mut client = Client::connect(world.demo.port());
+    client.send(format!(
+        "GET /events?client=a HTTP/1.1\r\nHost: h\r\nLast-Event-ID: {seen}\r\n\r\n"
+    ));
+    client.read_head();
+    let mut stream = Stream::of(client);
+    stream.next();
+    assert_eq!(stream.next().1["text"], "two");
     let missing = world.demo.request("GET", "/x", "");
     assert_eq!(missing.status(), 404);
 }

@@ -36,21 +36,57 @@ fn what_is_said_in_a_room_reaches_those_who_are_in_it() {
 fn rooms_outlast_a_stream() {
     let world = World::start();
     let target = "/events?client=a";
-    let stream = world.open(target);
+    let mut stream = world.open(target);
     world.demo.room("join", "x", "a");
     world.demo.room("join", "y", "a");
+    for room in ["x", "y"] {
+        stream.expect("room_joined", &json!({"room": room}));
+    }
+    world.demo.say("x", "b", "heard");
+    expect_message(&mut stream, "x", "b", "heard");
+    let seen = stream.seen.clone();
     world.leave(stream, target);
     assert_eq!(world.demo.say("x", "b", "missed"), 0);
     // While nobody is there, rooms can be joined and left too.
     world.demo.room("leave", "y", "a");
     assert_eq!(world.demo.room("join", "z", "a"), json!(["x", "z"]));
-    let (mut again, told) = world.open_told(target);
+    let (mut again, told) = world.come_back(target, Some(&seen));
     assert_eq!(told["rooms"], json!(["x", "z"]));
+    expect_message(&mut again, "x", "b", "missed");
     for (room, receivers) in [("x", 1), ("y", 0), ("z", 1)] {
         assert_eq!(world.demo.say(room, "b", "hello"), receivers, "{room}");
     }
     expect_message(&mut again, "x", "b", "hello");
     expect_message(&mut again, "z", "b", "hello");
+}
+
+/// A page that is loaded anew knows nothing of what was said before; one that has made a new
+/// `EventSource` says in the URL what it has seen.
+#[test]
+fn what_was_said_comes_again_to_a_page_that_is_loaded_anew() {
+    let world = World::start();
+    let target = "/events?client=a";
+    let mut stream = world.open(target);
+    world.demo.room("join", "x", "a");
+    stream.expect("room_joined", &json!({"room": "x"}));
+    world.demo.say("x", "b", "one");
+    expect_message(&mut stream, "x", "b", "one");
+    let seen = stream.seen.clone();
+    world.demo.say("x", "b", "two");
+    for (target, all) in [
+        (target.to_owned(), &["one", "two"][..]),
+        (format!("{target}&after={seen}"), &["two"]),
+        (format!("{target}&after="), &["one", "two"]),
+    ] {
+        let (mut again, told) = world.open_told(&target);
+        for text in all {
+            expect_message(&mut again, "x", "b", text);
+        }
+        again.expect_position(&told);
+    }
+    // What cannot be known any more is told.
+    let (mut again, _) = world.open_told(&format!("{target}&after=1-1"));
+    again.expect("gap", &json!({"last_event_id": "1-1"}));
 }
 
 /// One who is replaced leaves every room with its stream.
@@ -75,6 +111,7 @@ fn what_cannot_be_said_is_refused() {
         ("/rooms/x/say", r#"{"text":"t"}"#, 400),
         ("/rooms/a%20b/join?client=a", "", 400),
         ("/rooms//join?client=a", "", 400),
+        ("/rooms/x/tell?client=a", r#"{"seconds":-1}"#, 400),
         ("/rooms/x/sing?client=a", "", 404),
         ("/rooms/x?client=a", "", 404),
     ] {

@@ -203,7 +203,9 @@ impl World {
         let port = Port::reserve_local();
         let own = format!("http://127.0.0.1:{}/callback", port.number());
         let url = callbacks.map_or(own, Backend::url);
-        let builder = Gateway::builder().env("CALLBACK_URL", &url);
+        let builder = Gateway::builder()
+            .env("CALLBACK_URL", &url)
+            .env("HISTORY_BYTES", "1000000");
         let send_url = send_url(builder.port());
         let gateway = builder.start();
         let demo = Demo::start(port, gateway.port(), send_url);
@@ -219,13 +221,24 @@ impl World {
     /// A stream that has opened, and what it was told then.
     #[track_caller]
     pub(crate) fn open_told(&self, target: &str) -> (Stream, Value) {
-        let mut stream = Stream(self.gateway.get(target));
-        assert_eq!(stream.0.read_head().status, 200);
+        self.come_back(target, None)
+    }
+
+    /// A stream that has opened, of a client that says what it saw last; and what it was told.
+    #[track_caller]
+    pub(crate) fn come_back(&self, target: &str, seen: Option<&str>) -> (Stream, Value) {
+        let mut client = self.gateway.connect();
+        let field = seen.map(|id| format!("Last-Event-ID: {id}\r\n"));
+        let field = field.unwrap_or_default();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n{field}\r\n"));
+        let mut stream = Stream::of(client);
+        assert_eq!(stream.client.read_head().status, 200);
         let (name, data) = stream.next();
         let query = target.split('?').nth(1).expect("a query");
+        let whose = query.split('&').next().expect("whose it is");
         assert_eq!(
             (name.as_str(), &data["identifier"]),
-            ("connection_open", &json!(query.replace('=', ":")))
+            ("connection_open", &json!(whose.replace('=', ":")))
         );
         (stream, data)
     }
@@ -257,21 +270,51 @@ pub(crate) fn sent(send: &Value) -> (&str, Value) {
 }
 
 /// A client's stream, behind its head.
-pub(crate) struct Stream(pub(crate) Client);
+pub(crate) struct Stream {
+    pub(crate) client: Client,
+    /// What a browser would say when it comes back.
+    pub(crate) seen: String,
+    /// How long it would wait before, in milliseconds.
+    pub(crate) retry: u64,
+}
 
 impl Stream {
-    /// The next event's name and data; heartbeats do not count.
+    pub(crate) fn of(client: Client) -> Stream {
+        Stream {
+            client,
+            seen: String::new(),
+            retry: 0,
+        }
+    }
+
+    /// The next event's name and data; heartbeats and what fires nothing do not count.
     #[track_caller]
     pub(crate) fn next(&mut self) -> (String, Value) {
         loop {
-            let text = self.0.next_event();
-            if text.starts_with(':') {
-                continue;
+            let text = self.client.next_event();
+            let (mut name, mut data) = (None, None);
+            for line in text.lines() {
+                match line.split_once(": ") {
+                    Some(("event", value)) => name = Some(value.to_owned()),
+                    Some(("id", value)) => value.clone_into(&mut self.seen),
+                    Some(("retry", value)) => self.retry = value.parse().expect(&text),
+                    Some(("data", value)) => {
+                        data = Some(serde_json::from_str(value).expect(&text));
+                    }
+                    _ => {}
+                }
             }
-            let (name, data) = text.trim_end().split_once("\ndata: ").expect(&text);
-            let name = name.strip_prefix("event: ").expect(&text).to_owned();
-            return (name, serde_json::from_str(data).expect(&text));
+            if let Some(data) = data {
+                return (name.expect(&text), data);
+            }
         }
+    }
+
+    /// What was missed has come, up to this position.
+    #[track_caller]
+    pub(crate) fn expect_position(&mut self, told: &Value) {
+        let position = told["position"].as_str().expect("a position");
+        assert_eq!(self.client.next_event(), format!("id: {position}\n\n"));
     }
 
     #[track_caller]
@@ -288,6 +331,14 @@ impl Stream {
     #[track_caller]
     pub(crate) fn expect_close(&mut self, reason: &str) {
         self.expect("connection_close", &json!({"reason": reason}));
-        self.0.expect_last_chunk_and_eof();
+        self.expect_end();
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        // The position stands behind all that was read before the stream opened, the close included.
+        let rest = String::from_utf8(self.client.read_to_end()).expect("UTF-8");
+        let is_bare = rest.matches("data:").count() == 0;
+        assert!(is_bare && rest.ends_with("0\r\n\r\n"), "{rest}");
     }
 }

@@ -129,6 +129,7 @@ fn the_ends_of_large_events_cost_their_own_bytes() {
     assert_eq!(dropped, 0);
     drop(crowd);
     backend.assert_balanced();
+    assert_given_back(&gateway, start);
 }
 
 /// Each is sent an event and reads nothing: whoever holds most goes, until the others fit.
@@ -156,6 +157,7 @@ fn readers_that_never_read_cost_what_all_may_hold() {
     gateway.wait_log_all(&["[WARN]", "reason=error", "limit=MAX_HELD_BYTES"]);
     drop(crowd);
     backend.assert_balanced();
+    assert_given_back(&gateway, start);
 }
 
 /// An event to each, pipelined; how many were answered 500, all others being 200.

@@ -31,9 +31,12 @@ pub(super) struct Blocks {
 enum Block {
     /// Events, one behind the other.
     Events(Vec<u8>),
-    /// One event that is too large to be copied.
-    Frame(Rc<Frame>),
+    /// One event that is too large to be copied, and its further channels.
+    Frame(Rc<Frame>, Box<[u32]>),
 }
+
+/// Bytes of a channel.
+const CHANNEL: usize = size_of::<u32>();
 
 /// Where an event lies.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,8 @@ pub(super) struct Place {
     length: u32,
     /// Bytes of the key behind it.
     key_len: u8,
+    /// Channels behind that.
+    further: u8,
 }
 
 /// What lies there.
@@ -64,24 +69,28 @@ impl Blocks {
         }
     }
 
-    /// Puts an event behind the others.
-    pub(super) fn push(&mut self, frame: &Rc<Frame>) -> Place {
+    /// Puts an event behind the others, with the channels that it has beside its first: far fewer
+    /// than 256.
+    pub(super) fn push(&mut self, frame: &Rc<Frame>, further: &[u32]) -> Place {
         let chunk = frame.bytes(Framing::Chunked);
         let key = frame.key().unwrap_or_default();
-        let bytes = chunk.len() + key.len();
+        let bytes = chunk.len() + key.len() + further.len() * CHANNEL;
         let mut place = Place {
             block: 0,
             start: 0,
             length: chunk.len() as u32,
             key_len: key.len() as u8,
+            further: further.len() as u8,
         };
         if bytes > self.size / PART {
-            self.blocks.push_back(Block::Frame(Rc::clone(frame)));
+            let block = Block::Frame(Rc::clone(frame), further.into());
+            self.blocks.push_back(block);
         } else {
             let block = self.room_for(bytes);
             place.start = block.len() as u32;
             block.extend_from_slice(chunk);
             block.extend_from_slice(key.as_bytes());
+            block.extend(further.iter().flat_map(|id| id.to_ne_bytes()));
         }
         let last = self.blocks.len() as u32 - 1;
         place.block = self.first.wrapping_add(last);
@@ -122,7 +131,7 @@ impl Blocks {
                 let start = place.start as usize;
                 Kept::Chunk(&bytes[start..start + place.length as usize])
             }
-            Block::Frame(frame) => Kept::Frame(frame),
+            Block::Frame(frame, _) => Kept::Frame(frame),
         }
     }
 
@@ -135,8 +144,24 @@ impl Blocks {
                 std::str::from_utf8(&bytes[start..start + usize::from(place.key_len)])
                     .unwrap_or_default()
             }
-            Block::Frame(frame) => frame.key().unwrap_or_default(),
+            Block::Frame(frame, _) => frame.key().unwrap_or_default(),
         }
+    }
+
+    /// The further channels of the event that lies there.
+    pub(super) fn further(&self, place: Place) -> impl Iterator<Item = u32> {
+        let (bytes, list) = match self.block(place) {
+            _ if place.further == 0 => (&[][..], &[][..]),
+            Block::Events(bytes) => {
+                let start = (place.start + place.length) as usize + usize::from(place.key_len);
+                let length = usize::from(place.further) * CHANNEL;
+                (&bytes[start..start + length], &[][..])
+            }
+            Block::Frame(_, list) => (&[][..], &**list),
+        };
+        let (ids, _) = bytes.as_chunks();
+        let ids = ids.iter().copied().map(u32::from_ne_bytes);
+        ids.chain(list.iter().copied())
     }
 
     /// Bytes of memory of the blocks.
@@ -144,7 +169,7 @@ impl Blocks {
     pub(super) fn capacity(&self) -> usize {
         let blocks = self.blocks.iter().map(|block| match block {
             Block::Events(bytes) => bytes.capacity(),
-            Block::Frame(frame) => frame.memory(),
+            Block::Frame(frame, _) => frame.memory(),
         });
         blocks.sum()
     }
@@ -186,21 +211,23 @@ mod tests {
             let data = "x".repeat(sizes[round % sizes.len()] + round);
             let key = (round % 3 == 0).then(|| format!("key{round}"));
             let frame = frame(&data, key.as_deref());
-            places.push_back((blocks.push(&frame), frame));
+            let further: Vec<u32> = (0..round % 4).map(|at| (round + at) as u32).collect();
+            places.push_back((blocks.push(&frame, &further), frame, further));
             if round % 2 == 0 {
                 places.pop_front();
-                blocks.forget_before(places.front().map(|(place, _)| *place));
+                blocks.forget_before(places.front().map(|(place, ..)| *place));
             }
-            for (place, frame) in &places {
+            for (place, frame, further) in &places {
                 assert_eq!(chunk(&blocks, *place), frame.bytes(Framing::Chunked));
                 assert_eq!(blocks.key(*place), frame.key().unwrap_or_default());
+                assert!(blocks.further(*place).eq(further.iter().copied()));
             }
             let events = places.len();
             assert!(blocks.blocks.len() <= events.max(1), "{events}");
         }
         blocks.forget_before(None);
         assert!(blocks.blocks.is_empty());
-        let place = blocks.push(&frame("x", None));
+        let place = blocks.push(&frame("x", None), &[]);
         assert!(matches!(blocks.at(place), Kept::Chunk(_)));
     }
 }

@@ -91,7 +91,13 @@ export async function looks(visitor, world) {
   await page.locator('#announce button').click();
   await visitor.sees(page, '#version-notice', '1.2.3');
   await visitor.sees(page, '#log [data-type=task_progress]', 'scaled: 10 %');
+  await page.locator('[data-room=lobby] .tell').click();
+  await visitor.sees(page, '[data-story]', 'upon a time');
   await look(page, 'working');
+  await page.reload();
+  await visitor.isConnected(page);
+  await visitor.sees(page, '[data-story] mark', 'upon');
+  await look(page, 'caught-up');
   await world.kill('gateway');
   await visitor.sees(page, '#connection-notice button', 'Try now');
   await look(page, 'refused');
@@ -118,11 +124,11 @@ export async function keyboard(visitor) {
   await visitor.joins(page, 'lobby');
   // From here the keyboard goes on.
   await page.locator('h1').click();
-  const found = await focusable(page, 12);
+  const found = await focusable(page, 14);
   assert.deepEqual(found.map(({ role, name }) => `${role} ${name}`), [
     'textbox Name', 'spinbutton Seconds', 'checkbox Let it fail', 'button Start',
     'textbox Room', 'button Join', 'button Leave', 'list Said in lobby', 'textbox Text', 'button Send',
-    'DisclosureTriangle Announce a version', 'list Events',
+    'button Tell a story', 'button Cut the line for 10 s', 'DisclosureTriangle Announce a version', 'list Events',
   ]);
   for (const { name, outline } of found) assert.equal(outline, 'solid', name);
   await page.locator('#start [name=name]').fill('Report');

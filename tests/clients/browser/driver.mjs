@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 
 import * as appearance from './appearance.mjs';
 import * as faults from './faults.mjs';
+import * as history from './history.mjs';
 import * as sharing from './sharing.mjs';
 import * as tasks from './tasks.mjs';
 import { Visitor } from './visitor.mjs';
@@ -12,7 +13,7 @@ import { World } from './world.mjs';
 /** Milliseconds that a case may take in all. */
 const LONGEST = 150000;
 
-const cases = { ...tasks, ...sharing, ...faults, ...appearance };
+const cases = { ...tasks, ...sharing, ...faults, ...history, ...appearance };
 const [name] = process.argv.slice(2);
 const world = new World();
 const visitor = new Visitor(world);

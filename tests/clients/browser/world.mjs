@@ -44,7 +44,10 @@ export class World {
 
   async startGateway() {
     const { gateway, backend } = this.ports;
-    const env = { PORT: gateway, HOST: LOCAL, CALLBACK_URL: `http://${LOCAL}:${backend}/callback` };
+    const env = {
+      PORT: gateway, HOST: LOCAL, HISTORY_BYTES: 1000000,
+      CALLBACK_URL: `http://${LOCAL}:${backend}/callback`,
+    };
     this.#run('gateway', process.env.GATEWAY, [], env);
     await this.until('the gateway', () => answers(gateway, '/readyz'));
   }

@@ -1,22 +1,15 @@
-// Node's EventSource: reports what it fires. Orders: {"url", "names"}, then `close`.
+// Node's EventSource: reports what it fires. Orders: {"url", "names"} and, to make it by code of the
+// README, "code", which has a function `listen`; then `close`.
 const { EventSource } = require("eventsource");
 const { orders, report } = require("./report.js");
+const { watch } = require("./watch.js");
 
 let source;
 
-const begin = ({ url, names }) => {
-  source = new EventSource(url);
-  source.onopen = () => report({ open: source.readyState });
-  for (const name of ["message", ...names]) {
-    source.addEventListener(name, (event) => {
-      // What the source itself fires as `error` has no data.
-      if (event.data === undefined) return;
-      report({ event: event.type, data: event.data, id: event.lastEventId });
-    });
-  }
-  source.onerror = (event) => {
-    if (event.data === undefined) report({ error: event.code ?? null, state: source.readyState });
-  };
+const begin = ({ url, names, code }) => {
+  const listen = code && new Function("EventSource", `${code}; return listen;`)(EventSource);
+  source = listen ? listen(url) : new EventSource(url);
+  watch(source, report, names);
 };
 
 orders(begin, { close: () => source.close() });
