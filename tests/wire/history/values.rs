@@ -345,6 +345,14 @@ fn a_value_outlives_the_history() {
         assert_next(&mut client, texts);
         client.reset();
     }
+    // One that is kept: behind a gap nothing else brings it.
+    let newer = stage.publish(&retained("c", "newer"));
+    let (mut client, _) = stage.join(&["c"], Some(&begin));
+    assert_next(
+        &mut client,
+        [&gap(&begin), "data: newer\n\n", &position(&newer)],
+    );
+    client.reset();
     stage.end([]);
 }
 
