@@ -368,14 +368,16 @@ impl<S> Conn<S> {
     }
 
     fn take_part(&mut self, hub: &mut Hub, part: Part, now: Time) {
-        // What comes from the history does not come twice.
+        if self.is_replaying && hub.replays.is_ending(self.id) {
+            return;
+        }
+        // What comes from the history does not come twice, but stands for what waits with its key.
         let is_kept = part.is_kept && self.is_replaying;
         if is_kept && let Some(event) = &part.event {
             self.take_out(hub, event);
         }
         let event = part.event.filter(|_| !is_kept);
         match &mut self.state {
-            _ if self.is_replaying && hub.replays.is_ending(self.id) => {}
             State::AwaitingCallback(awaiting) if awaiting.is_close_buffered => {}
             State::AwaitingCallback(awaiting) => {
                 awaiting.is_close_buffered = part.close;

@@ -9,9 +9,9 @@ use std::collections::hash_map::RandomState;
 const WAYS: usize = 7;
 
 /// Bytes of all buckets are this part of those of the history...
-const PART: usize = 16;
+const PART: usize = 8;
 /// ...and there are this many of them at the least.
-const FEWEST: usize = 256;
+const FEWEST: usize = 1024;
 
 /// The numbers of the last events of such channels, by their names' hashes: two names that share one
 /// make a gap event too many at the worst.
