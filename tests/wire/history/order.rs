@@ -173,6 +173,9 @@ fn a_close_in_the_window_stands_where_it_was_read() {
         !end.contains("data") && end.ends_with("0\r\n\r\n"),
         "{end:?}"
     );
+    if let Some(told) = end.lines().find_map(|line| line.strip_prefix("id: ")) {
+        assert!(super::numbers(told) <= super::numbers(&second), "{told}");
+    }
     assert_eq!(stage.backend.next_disconnect().reason(), "server_closed");
     stage.end([]);
 }

@@ -184,6 +184,8 @@ fn values_of_several_channels() {
         for name in ["d", "e"] {
             assert_gets(&stage, has_history, &[name], &["data: both\n\n"]).reset();
         }
+        // It is one event, whatever the number of its channels.
+        assert_gets(&stage, has_history, &["e", "d"], &["data: both\n\n"]).reset();
         let (mut client, connect) = stage.ask(None);
         let token = connect.token();
         stage.post(&json!({"token": token, "event": {"data": "own"}}), BUFFERED);
