@@ -136,6 +136,13 @@ impl Backlog {
         old.map_or(0, |old| old.bytes(framing).len())
     }
 
+    /// Whether what waits of its key was read later than a value that was kept at its place in the
+    /// history, or is the same event. Without a history nobody knows.
+    pub(super) fn has_newer(&self, value: &Frame) -> bool {
+        let at = value.key().and_then(|key| self.find(key));
+        at.is_some_and(|at| value.at() > 0 && self.at(at) >= value.at())
+    }
+
     /// Takes out what `frame` is to stand for, the last one of its key.
     pub(super) fn replace(&mut self, frame: &Frame, framing: Framing, shared: &mut Shared) {
         if let Some(at) = frame.key().and_then(|key| self.find(key)) {
@@ -189,6 +196,15 @@ impl Backlog {
         }
         self.frames.push_front(Some(frame));
         self.ahead += 1;
+    }
+
+    /// Puts a frame without a key where what comes from the history would be.
+    pub(super) fn insert(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
+        shared.hold(&frame);
+        self.unsent += frame.bytes(framing).len();
+        self.frames.insert(self.ahead, Some(frame));
+        self.ahead += 1;
+        self.note_places();
     }
 
     /// Forgets the first `n` bytes, which are written.

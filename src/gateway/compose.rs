@@ -121,7 +121,7 @@ impl<S> Conn<S> {
             let gap = hub.gap(&asked);
             let framing = self.state.framing();
             let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
-            backlog.push_front(gap, framing, &mut hub.shared);
+            backlog.insert(gap, framing, &mut hub.shared);
             return self.fill(hub, false);
         }
         // Nothing behind what has begun to be written, which must come to its end.

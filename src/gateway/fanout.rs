@@ -21,6 +21,7 @@ use super::frame::Frame;
 use super::hub::Hub;
 use super::{ConnId, Effect, Gateway, routes};
 use crate::callback::Reason;
+use crate::event_id::EventId;
 use crate::sse::Framing;
 use crate::time::Time;
 
@@ -56,8 +57,8 @@ struct FanOut {
     /// The event is in the history as well.
     is_kept: bool,
     close: bool,
-    /// How many events there were in the history when it was read, its own included.
-    at: u64,
+    /// The history's position when it was read, with its own event.
+    at: EventId,
     audience: Audience,
     /// Parts of the audience that have been walked over.
     parts: usize,
@@ -101,19 +102,20 @@ impl FanOuts {
         self.last
     }
 
-    /// Begins one, when there are `at` events in the history.
+    /// Begins one, when the history has come to the position `at`.
     pub(super) fn begin(
         &mut self,
         audience: Audience,
         event: Option<Rc<Frame>>,
+        is_kept: bool,
         close: bool,
-        at: u64,
+        at: EventId,
     ) {
         self.last += 1;
         self.pending.push_back(FanOut {
             number: self.last,
-            is_kept: at > 0 && !matches!(audience, Audience::Streams(_)),
             event,
+            is_kept,
             close,
             at,
             audience,
@@ -202,7 +204,7 @@ struct Part {
     event: Option<Rc<Frame>>,
     is_kept: bool,
     close: bool,
-    at: u64,
+    at: EventId,
 }
 
 impl Part {

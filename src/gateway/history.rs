@@ -379,6 +379,18 @@ impl History {
         }
     }
 
+    /// The number of the last event of a channel up to this one; more than that, but not more than this
+    /// one, when it is not known any more.
+    pub(super) fn last_of(&self, name: &str, most: u64) -> u64 {
+        let channel = self.names.get(name).map(|id| &self.channels[*id as usize]);
+        let kept = channel.and_then(|channel| {
+            let events = &channel.events;
+            let behind = events.partition_point(|low| self.number(*low) <= most);
+            Some(self.number(*events.get(behind.checked_sub(1)?)?))
+        });
+        kept.unwrap_or_else(|| self.forgotten(name).min(most))
+    }
+
     /// Whether an event of this number is kept.
     pub(super) fn keeps(&self, number: u64) -> bool {
         self.entry(number).is_some()

@@ -86,13 +86,20 @@ impl Hub {
         };
         let gap = arrival.missed.as_ref().map(|text| self.gap(text));
         arrival.frames.extend(gap);
+        let mut values: Vec<Rc<Frame>> = Vec::new();
         for Joining { name, is_new } in names {
             let behind = behind(name);
             arrival.channels.push((name, behind));
-            if is_new {
-                arrival.frames.extend(self.value(name, behind));
+            // It may be the value of several of them, and is one event.
+            if is_new
+                && let Some(value) = self.value(name, behind)
+                && !values.iter().any(|it| Rc::ptr_eq(it, &value))
+            {
+                values.push(value);
             }
         }
+        values.sort_by_key(|value| value.at());
+        arrival.frames.extend(values);
         arrival
     }
 

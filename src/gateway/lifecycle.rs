@@ -17,6 +17,7 @@ use super::journal::Limit;
 use super::routes::{self, Answer};
 use super::{Effect, Gateway};
 use crate::callback::{Action, CallbackResult, JobId, Outcome, Reason};
+use crate::event_id::EventId;
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
 use crate::sse::{self, Framing};
 use crate::time::Time;
@@ -334,9 +335,9 @@ impl<S> Conn<S> {
         self.end_stream(hub, Reason::Error, Some(limit), now);
     }
 
-    /// The backend closes the stream behind what was sent when there were `at` events in the history:
-    /// at once, unless some of that is still to come from there.
-    pub(super) fn close_stream(&mut self, hub: &mut Hub, at: u64, now: Time) {
+    /// The backend closes the stream behind what was sent when the history had come to a position: at
+    /// once, unless some of that is still to come from there.
+    pub(super) fn close_stream(&mut self, hub: &mut Hub, at: EventId, now: Time) {
         if self.is_replaying {
             self.close_replay(hub, at);
             self.fade(hub);
@@ -345,8 +346,8 @@ impl<S> Conn<S> {
         }
     }
 
-    /// Nothing behind this number is to come from the history.
-    pub(super) fn close_replay(&mut self, hub: &mut Hub, at: u64) {
+    /// Nothing behind this position is to come from the history.
+    pub(super) fn close_replay(&mut self, hub: &mut Hub, at: EventId) {
         if let Some(replay) = hub.replays.get_mut(self.id) {
             replay.close(at, &hub.history);
         }

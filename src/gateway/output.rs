@@ -231,6 +231,13 @@ impl<S> Conn<S> {
         backlog.push(frame, framing, &mut hub.shared);
     }
 
+    /// Whether an event waits, unsent, that takes the place of a current value: it has its key and was
+    /// read later.
+    pub(super) fn outdates(&self, value: &Frame) -> bool {
+        let backlog = self.backlog.as_ref();
+        backlog.is_some_and(|backlog| backlog.has_newer(value))
+    }
+
     /// Bytes of an event, and of the earlier one that it takes out.
     fn sizes(&self, event: &Frame) -> (usize, usize) {
         let framing = self.state.framing();

@@ -160,8 +160,10 @@ impl Hub {
                 let event = what.event?;
                 Some(self.frame(event, event.id.as_deref(), 0))
             });
-            let at = self.history.last();
-            self.fan_outs.begin(audience, frame, what.close, at);
+            let is_kept = self.history.is_on() && !names.is_empty();
+            let at = self.history.position();
+            self.fan_outs
+                .begin(audience, frame, is_kept, what.close, at);
         }
         answer.push('}');
         Verdict::Done(answer.into())

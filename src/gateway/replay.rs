@@ -51,7 +51,7 @@ pub(super) struct Leg {
     pub(super) since: u64,
     /// It has everything up to this number.
     pub(super) at: u64,
-    /// It was left behind this number.
+    /// It was left, and this is its last event; [`u64::MAX`] otherwise.
     pub(super) until: u64,
 }
 
@@ -129,10 +129,13 @@ impl Replay {
         }
     }
 
-    /// What the stream is given by fan-outs reaches to the history's end.
+    /// What the stream is given by fan-outs reaches to the history's end. One that ends before that has
+    /// not had what is behind its end, and will want it when its client comes again.
     pub(super) fn caught_up(&mut self, history: &History) {
-        self.until = history.last();
-        self.position = history.position();
+        if self.ends.is_none() {
+            self.until = history.last();
+            self.position = history.position();
+        }
     }
 
     /// The stream opens, and gets what is for everybody from behind this number on.
@@ -144,49 +147,52 @@ impl Replay {
 
     /// The stream gets a channel's events from behind this number on.
     pub(super) fn join(&mut self, name: Rc<str>, at: u64, history: &History) {
-        let until = self.ends.unwrap_or(u64::MAX);
         let mut legs = self.legs.iter_mut();
-        match legs.find(|leg| leg.name == name && leg.until == until) {
+        match legs.find(|leg| leg.name == name && leg.until == u64::MAX) {
             // Nothing has come by it yet: it is one and the same joining.
             Some(leg) => (leg.since, leg.at) = (leg.since.min(at), leg.at.min(at)),
-            None => self.legs.push(Leg {
-                until,
-                ..Leg::new(name, at)
-            }),
+            None => {
+                let mut leg = Leg::new(name, at);
+                if let Some(ends) = self.ends {
+                    leg.end(ends, history);
+                }
+                self.legs.push(leg);
+            }
         }
-        self.drop_ended(history);
+        self.drop_ended();
     }
 
     /// The stream gets no event of this channel from now on.
     pub(super) fn leave(&mut self, name: &str, history: &History) {
         for leg in &mut self.legs {
             if &*leg.name == name {
-                leg.until = leg.until.min(history.last());
+                leg.end(history.last(), history);
             }
         }
-        self.drop_ended(history);
+        self.drop_ended();
     }
 
-    /// The stream gets no event at all behind this number, and ends there.
-    pub(super) fn close(&mut self, at: u64, history: &History) {
+    /// The stream gets no event at all behind this position, and ends there.
+    pub(super) fn close(&mut self, position: EventId, history: &History) {
         if self.ends.is_some() {
             return;
         }
+        let at = history.number_of(position);
         self.ends = Some(at);
+        (self.until, self.position) = (at, position);
         for leg in &mut self.legs {
-            leg.until = leg.until.min(at);
+            leg.end(at, history);
         }
-        self.drop_ended(history);
+        self.drop_ended();
     }
 
-    /// Legs that have come to their end; one that is left behind it has something to come.
-    fn drop_ended(&mut self, history: &History) {
+    /// Legs that have come to their end. Of a stream that ends, and joins nothing more but when it
+    /// opens, it is to be known what has come by them.
+    fn drop_ended(&mut self) {
+        let is_ending = self.ends.is_some();
         self.legs.retain(|leg| {
-            let ends = |next: u64| next <= leg.until;
-            let cursor = || history.cursor(&leg.name, leg.at);
-            leg.until == u64::MAX
-                || leg.at < leg.until
-                    && (history.forgotten(&leg.name) > leg.at || cursor().next.is_some_and(ends))
+            let has_given = leg.since < leg.at;
+            leg.at < leg.until || is_ending && has_given
         });
     }
 
@@ -219,6 +225,12 @@ impl Leg {
             at,
             until: u64::MAX,
         }
+    }
+
+    /// Nothing comes behind this number, nor behind the last event up to it: what is forgotten later is
+    /// none of its own.
+    fn end(&mut self, until: u64, history: &History) {
+        self.until = history.last_of(&self.name, self.until.min(until));
     }
 
     fn has_given(&self, number: u64) -> bool {

@@ -188,7 +188,7 @@ impl<S> Gateway<S> {
             }
             (State::Streaming(_), None) => {
                 if conn.change_channels(hub, what, now) && what.close {
-                    let at = hub.history.last();
+                    let at = hub.history.position();
                     conn.close_stream(hub, at, now);
                 }
                 conn.settle(hub, now);
@@ -214,7 +214,7 @@ impl<S> Gateway<S> {
         conn.note_sent(hub, sent);
         let answer = ok(conn.unsent());
         if close {
-            let at = hub.history.last();
+            let at = hub.history.position();
             conn.close_stream(hub, at, now);
         }
         conn.settle(hub, now);
@@ -312,7 +312,7 @@ impl<S> Conn<S> {
             if let State::AwaitingCallback(awaiting) = &mut self.state {
                 awaiting.is_close_buffered = true;
             }
-            let at = hub.history.last();
+            let at = hub.history.position();
             self.close_replay(hub, at);
         }
         if what.event.is_some() || what.close {
@@ -331,7 +331,9 @@ impl<S> Conn<S> {
     }
 
     fn arrival_by_send<'a>(&self, hub: &Hub, what: &'a ForOne<'a>) -> Arrival<'a> {
-        self.arrival(hub, what.unsubscribe, what.subscribe, what.last_event_id)
+        let mut arrival = self.arrival(hub, what.unsubscribe, what.subscribe, what.last_event_id);
+        arrival.frames.retain(|frame| !self.outdates(frame));
+        arrival
     }
 
     fn leave_and_join(
