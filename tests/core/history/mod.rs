@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::sim::{Seeded, number};
 use world::{Happened, World};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 const ACTIONS: usize = 150;
 
 /// What the seeds together must have come to: else the laws were kept where nothing happened.

@@ -55,7 +55,8 @@ impl What {
     /// Whether it was read later than another, or is the event of which that is a value. Without a
     /// history nobody knows when a value was read.
     fn stands_for(&self, other: &What, log: &Log) -> bool {
-        let is_same = matches!((self, other), (What::Event(at), What::Value(old)) if at == old);
+        let is_it = self.order() == other.order() && self.order().is_some();
+        let is_same = is_it && matches!(other, What::Value(_));
         let is_value = matches!(self, What::Value(_)) && !log.has_history;
         is_same || is_value && self != other || self.order() > other.order()
     }
@@ -129,8 +130,15 @@ impl Pending {
         loop {
             let next = self.next().ok_or(None)?;
             let what = self.what(next, log);
-            let is_it = what.seen(log) == *seen;
+            let is_it = what.seen(log) == *seen && !self.is_double(&what, log);
             if !is_it && !self.may_be_left_out(next, log, reached) {
+                // Behind what stands in the queue for no more than a place another may come at once.
+                let has_other = next != Place::Queue && !self.queue.is_empty();
+                if has_other && self.may_be_left_out(Place::Queue, log, reached) {
+                    taken.push(Place::Queue);
+                    self.remove(Place::Queue);
+                    continue;
+                }
                 return Err(Some(what.seen(log)));
             }
             if is_it && let (Some(key), Some(order)) = (what.key(log), what.order()) {
@@ -143,6 +151,15 @@ impl Pending {
                 return Ok(taken);
             }
         }
+    }
+
+    /// Whether it is a value whose own event, which looks the same, waits and stands for it.
+    fn is_double(&self, what: &What, log: &Log) -> bool {
+        let (What::Value(at), Some(_)) = (what, what.key(log)) else {
+            return false;
+        };
+        let mut others = self.queue.iter();
+        !log.has_history && others.any(|item| item.what == What::Event(*at))
     }
 
     /// Whether something waits that stands for this.

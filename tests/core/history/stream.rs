@@ -166,7 +166,15 @@ impl Stream {
     /// The process is about to end: nothing comes from the history any more.
     pub(super) fn shut(&mut self, log: &Log) {
         if self.is_open && !self.is_ended {
-            self.pending.past.clear();
+            if self.is_replaying {
+                // The answer's own event is behind nothing else.
+                self.pending.past.clear();
+                let mut is_first = true;
+                self.pending.queue.retain(|item| {
+                    let is_answer = matches!(item.what, What::Answer { key: None, .. });
+                    std::mem::replace(&mut is_first, false) && is_answer
+                });
+            }
             self.is_replaying = false;
             self.ends = Some(self.ends.unwrap_or(log.last()));
         }
@@ -286,8 +294,7 @@ impl Stream {
         assert!(self.is_replaying, "a gap without a replay");
         assert!(
             self.legs.iter().any(is_lost),
-            "a gap where nothing was lost: {:?}, kept from {:?}",
-            self.legs,
+            "a gap where nothing was lost, kept from {:?}: {self:?}",
             log.kept
         );
         for number in std::mem::take(&mut self.pending.past).into_keys() {

@@ -143,14 +143,20 @@ impl<C: Choices> World<C> {
             let oldest = log.at(log.lost);
             let is_full = bytes(log.lost) + RESERVE * (log.last() - log.lost + 1) as usize
                 > self.limits.history;
-            assert!(is_full || oldest.read + time <= self.now, "lost too early");
+            assert!(
+                is_full || oldest.read + time <= self.now,
+                "lost too early: {} of {}",
+                log.lost,
+                log.last()
+            );
         }
     }
 }
 
 /// Bytes that an event takes at the most, beside its own.
-const RESERVE: usize = 400;
+const RESERVE: usize = 1000;
 
 fn length(sent: &Sent) -> usize {
-    sent.data.len() + sent.name.len()
+    let lines = 1 + sent.data.matches('\n').count();
+    sent.data.len() + sent.name.len() + "data: ".len() * lines
 }
