@@ -136,11 +136,10 @@ impl Backlog {
         old.map_or(0, |old| old.bytes(framing).len())
     }
 
-    /// Whether an event with this key waits that was read when there were `at` of them, or later.
-    pub(super) fn has_later(&self, key: &str, at: u64) -> bool {
-        let found = self.find(key);
-        let other = found.and_then(|found| self.frames[found].as_ref());
-        other.is_some_and(|other| other.at() > 0 && other.at() >= at)
+    /// The last event with this key that waits.
+    pub(super) fn last_of(&self, key: &str) -> Option<&Frame> {
+        let found = self.find(key)?;
+        self.frames[found].as_deref()
     }
 
     /// Takes out what `frame` is to stand for, the last one of its key.

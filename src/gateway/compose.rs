@@ -179,11 +179,10 @@ impl<S> Conn<S> {
                 continue;
             }
             match next {
-                // An event by token that was read later has its key, and waits already.
+                // An event by token that was read later has its key. Once that is written, nothing tells
+                // any more that this one is not to come.
                 Next::Event(number) if is_outdated(self.backlog.as_deref(), history, number) => {
-                    if batch.marks.is_empty() {
-                        replay.advance(number);
-                    }
+                    batch.mark(self.out.len(), Part::Event(number));
                 }
                 Next::Event(number) => match history.bytes(number) {
                     Some(Kept::Chunk(chunk)) => {
@@ -192,7 +191,7 @@ impl<S> Conn<S> {
                         batch.mark(self.out.len(), Part::Event(number));
                     }
                     // A reference costs less than a copy, and keeps what has begun to be written.
-                    Some(Kept::Frame(frame)) if batch.marks.is_empty() => {
+                    Some(Kept::Frame(frame)) if self.out.len() == batch.start => {
                         let frame = Rc::clone(frame);
                         let backlog = self.backlog.get_or_insert_with(|| backlogs.take());
                         backlog.push_front(frame, framing, shared);
@@ -201,7 +200,7 @@ impl<S> Conn<S> {
                     _ => break,
                 },
                 Next::Later(number) => {
-                    if batch.marks.is_empty() {
+                    if self.out.len() == batch.start {
                         replay.advance(number);
                     }
                     break;
@@ -286,5 +285,6 @@ impl<S> Conn<S> {
 
 /// Whether a later event waits that has the key of this one.
 fn is_outdated(backlog: Option<&Backlog>, history: &History, number: u64) -> bool {
-    backlog.is_some_and(|backlog| backlog.has_later(history.key(number), number))
+    let other = backlog.and_then(|backlog| backlog.last_of(history.key(number)));
+    other.is_some_and(|other| other.is_later(number))
 }

@@ -18,6 +18,8 @@ pub(super) struct Frame {
     /// all of it.
     before: u8,
     key_len: u8,
+    /// That is its own number.
+    is_numbered: bool,
 }
 
 impl Frame {
@@ -37,7 +39,17 @@ impl Frame {
             holders: Cell::new(0),
             before: around as u8 - 2,
             key_len: key.len() as u8,
+            is_numbered: false,
         })
+    }
+
+    /// The event of this number, or what stands for it as a current value.
+    pub(super) fn numbered(fields: &Fields<'_>, key: Option<&str>, at: u64) -> Rc<Frame> {
+        let mut frame = Frame::event(fields, key, at);
+        if let Some(frame) = Rc::get_mut(&mut frame) {
+            frame.is_numbered = true;
+        }
+        frame
     }
 
     /// Bytes that are the same for every stream of this framing and no event.
@@ -48,6 +60,7 @@ impl Frame {
             holders: Cell::new(0),
             before: 0,
             key_len: 0,
+            is_numbered: false,
         })
     }
 
@@ -63,6 +76,11 @@ impl Frame {
     /// Where it stands among the events of the history: behind those up to this one.
     pub(super) fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Whether it was read later than the event of this number.
+    pub(super) fn is_later(&self, number: u64) -> bool {
+        self.at > number || self.at == number && !self.is_numbered
     }
 
     /// Names what only the latest event of is worth anything (contract, section 11, keep-latest).

@@ -245,8 +245,8 @@ impl<S> Conn<S> {
     /// read later.
     pub(super) fn outdates(&self, value: &Frame) -> bool {
         let backlog = self.backlog.as_ref();
-        let key = value.key().unwrap_or_default();
-        backlog.is_some_and(|backlog| backlog.has_later(key, value.at()))
+        let other = backlog.and_then(|backlog| backlog.last_of(value.key()?));
+        other.is_some_and(|other| value.at() > 0 && other.at() >= value.at())
     }
 
     /// Bytes of an event, and of the earlier one that it takes out.

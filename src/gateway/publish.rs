@@ -147,7 +147,7 @@ impl Hub {
             && !names.is_empty()
         {
             let id = self.history.next_id().text();
-            let kept = self.frame(event, Some(&id), 1);
+            let kept = self.next_frame(event, Some(&id));
             let names = names.iter().map(|name| &**name);
             self.history.append(&kept, names, what.now);
             answer.push_str(",\"id\":\"");
@@ -156,10 +156,7 @@ impl Hub {
             frame = Some(kept);
         }
         if is_something {
-            let frame = frame.or_else(|| {
-                let event = what.event?;
-                Some(self.frame(event, event.id.as_deref(), 0))
-            });
+            let frame = frame.or_else(|| Some(self.frame(what.event?)));
             let is_kept = self.history.is_on() && !names.is_empty();
             let at = self.history.position();
             self.fan_outs
@@ -176,9 +173,7 @@ impl Hub {
             names.for_each(|name| self.retained.clear(name));
             return true;
         }
-        // The history, if there is one, gets it next.
-        let behind = u64::from(self.history.is_on());
-        let value = self.frame(event, None, behind);
+        let value = self.next_frame(event, None);
         let max = self.settings.limits.max_retained;
         let fits = self.retained.fits(names.clone(), &value, max);
         if fits {
@@ -187,13 +182,23 @@ impl Hub {
         fits
     }
 
-    /// An event that stands so far behind the last one of the history.
-    pub(super) fn frame(&self, event: &Event<'_>, id: Option<&str>, behind: u64) -> Rc<Frame> {
+    /// An event that goes to streams alone.
+    pub(super) fn frame(&self, event: &Event<'_>) -> Rc<Frame> {
+        let fields = self.settings.event_format.fields(event);
+        Frame::event(&fields, event.key.as_deref(), self.history.last())
+    }
+
+    /// An event that the history gets next, if there is one.
+    fn next_frame(&self, event: &Event<'_>, id: Option<&str>) -> Rc<Frame> {
         let fields = Fields {
             id,
             ..self.settings.event_format.fields(event)
         };
-        Frame::event(&fields, event.key.as_deref(), self.history.last() + behind)
+        let key = event.key.as_deref();
+        match self.history.is_on() {
+            true => Frame::numbered(&fields, key, self.history.last() + 1),
+            false => Frame::event(&fields, key, 0),
+        }
     }
 }
 

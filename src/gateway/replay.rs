@@ -51,7 +51,7 @@ pub(super) struct Leg {
     pub(super) since: u64,
     /// It has everything up to this number.
     pub(super) at: u64,
-    /// It was left behind this number.
+    /// It was left, and this is its last event; [`u64::MAX`] otherwise.
     pub(super) until: u64,
 }
 
@@ -129,8 +129,8 @@ impl Replay {
         }
     }
 
-    /// What the stream is given by fan-outs reaches to the history's end, or it ends before that:
-    /// who comes again then has not had what is behind.
+    /// What the stream is given by fan-outs reaches to the history's end. One that ends before that has
+    /// not had what is behind its end, and will want it when its client comes again.
     pub(super) fn caught_up(&mut self, history: &History) {
         if self.ends.is_none() {
             self.until = history.last();
@@ -164,9 +164,10 @@ impl Replay {
 
     /// The stream gets no event of this channel from now on.
     pub(super) fn leave(&mut self, name: &str, history: &History) {
-        let mut legs = self.legs.iter_mut();
-        while let Some(leg) = legs.find(|leg| &*leg.name == name) {
-            leg.end(history.last(), history);
+        for leg in &mut self.legs {
+            if &*leg.name == name {
+                leg.end(history.last(), history);
+            }
         }
         self.drop_ended();
     }
@@ -185,13 +186,13 @@ impl Replay {
         self.drop_ended();
     }
 
-    /// Legs that have come to their end. That for everybody may begin anew when the stream opens; and
-    /// what others have given is to be known as long as the stream may join nothing more.
+    /// Legs that have come to their end. Of a stream that ends, and joins nothing more but when it
+    /// opens, it is to be known what has come by them.
     fn drop_ended(&mut self) {
         let is_ending = self.ends.is_some();
         self.legs.retain(|leg| {
-            let is_known = is_ending && (leg.since < leg.at || &*leg.name == EVERYBODY);
-            leg.until == u64::MAX || leg.at < leg.until || is_known
+            let has_given = leg.since < leg.at;
+            leg.at < leg.until || is_ending && has_given
         });
     }
 
@@ -229,8 +230,7 @@ impl Leg {
     /// Nothing comes behind this number, nor behind the last event up to it: what is forgotten later is
     /// none of its own.
     fn end(&mut self, until: u64, history: &History) {
-        let until = self.until.min(until);
-        self.until = history.last_of(&self.name, until);
+        self.until = history.last_of(&self.name, self.until.min(until));
     }
 
     fn has_given(&self, number: u64) -> bool {

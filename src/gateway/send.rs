@@ -253,7 +253,7 @@ impl<S> Conn<S> {
     fn put(&mut self, hub: &mut Hub, event: &Event<'_>, now: Time) -> Put {
         // What may be taken out, or stands behind such, must be told apart from the rest.
         if event.key.is_some() || self.backlog.is_some() || self.is_replaying {
-            let frame = hub.frame(event, event.id.as_deref(), 0);
+            let frame = hub.frame(event);
             if !self.append(hub, frame, now) {
                 return Put::Nowhere;
             }
@@ -296,7 +296,7 @@ impl<S> Conn<S> {
             frames.clear();
         } else {
             let event = what.event;
-            let event = event.map(|event| hub.frame(event, event.id.as_deref(), 0));
+            let event = event.map(|event| hub.frame(event));
             let own = event.as_ref().map_or(0, |event| event.memory());
             frames.extend(event);
             if let Some(limit) = self.window_limit(hub, &frames, own) {

@@ -1,6 +1,7 @@
 //! The core by injected time: no socket, no clock, no other thread.
 
 mod fuzz_corpus;
+mod history;
 mod laws;
 mod prop;
 mod scenario;

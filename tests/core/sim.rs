@@ -41,7 +41,7 @@ const MUST_HAPPEN: [&str; 26] = [
     "400 INVALID_CHANNEL",
 ];
 
-fn number(variable: &str) -> Option<u64> {
+pub(crate) fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().expect(variable))
 }
@@ -81,12 +81,12 @@ fn a_run_can_be_repeated() {
 }
 
 /// A splitmix64 sequence.
-struct Seeded {
+pub(crate) struct Seeded {
     state: u64,
 }
 
 impl Seeded {
-    fn new(seed: u64) -> Seeded {
+    pub(crate) fn new(seed: u64) -> Seeded {
         Seeded { state: seed }
     }
 }

@@ -1,0 +1,428 @@
+//! One stream as the model has it: what is due to it, and whether what comes is that.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::log::{Arrival, EVERYBODY, Kept, Log};
+use super::pending::{Item, Pending, Place, Reached, What};
+use super::reader::{Piece, Seen};
+
+/// A channel of which something is to come from the history.
+#[derive(Clone, Debug)]
+struct Leg {
+    name: &'static str,
+    /// It has come up to this number.
+    at: u64,
+    /// Nothing comes behind this number.
+    until: u64,
+}
+
+/// A stream, or one that the backend is being asked about.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// Channels, and the numbers behind which the stream began there.
+    pub(super) members: BTreeMap<&'static str, u64>,
+    pub(super) is_open: bool,
+    /// Its end was read, when there were so many events.
+    pub(super) ends: Option<u64>,
+    /// The gateway knows it no more.
+    pub(super) is_ended: bool,
+    /// A position is to come.
+    pub(super) is_replaying: bool,
+    pub(super) pending: Pending,
+    /// What was pending when the piece under way began.
+    begun: Option<Pending>,
+    legs: Vec<Leg>,
+    reached: Reached,
+    delivered: HashSet<u64>,
+    /// The id that its connect callback carried, and its number.
+    pub(super) began: (String, u64),
+    asked: String,
+    /// How many events there were when it was touched last.
+    touched: u64,
+}
+
+impl Stream {
+    /// One whose connect callback is out.
+    pub(super) fn new(log: &Log) -> Stream {
+        let mut stream = Stream {
+            members: BTreeMap::new(),
+            is_open: false,
+            ends: None,
+            is_ended: false,
+            is_replaying: log.has_history,
+            pending: Pending::default(),
+            begun: None,
+            legs: Vec::new(),
+            reached: Reached::new(),
+            delivered: HashSet::new(),
+            began: (log.position_text(), log.last()),
+            asked: log.position_text(),
+            touched: log.last(),
+        };
+        if stream.is_replaying {
+            stream.begin_replay(log);
+        }
+        stream
+    }
+
+    /// Whether it is one of those for whom events are.
+    pub(super) fn takes(&self) -> bool {
+        !self.is_ended && self.ends.is_none()
+    }
+
+    // ---- what is read ----
+
+    /// An event for many, of whom it is one.
+    pub(super) fn publish(&mut self, order: Option<usize>, close: bool, log: &Log) {
+        if !self.takes() {
+            return;
+        }
+        if let Some(order) = order {
+            match log.sent[order].number {
+                Some(number) if self.is_replaying => {
+                    self.pending.past.insert(number, false);
+                    self.pending.outdate(log.sent[order].key, log);
+                }
+                _ => self.push(What::Event(order), log.last(), log),
+            }
+        }
+        if close {
+            self.ends = Some(log.last());
+            for leg in &mut self.legs {
+                leg.until = leg.until.min(log.last());
+            }
+        }
+    }
+
+    /// A send to it alone: its channels, then its event, then its end.
+    pub(super) fn obey(
+        &mut self,
+        leaves: &[&'static str],
+        arrival: &Arrival,
+        order: Option<usize>,
+        close: bool,
+        log: &Log,
+    ) {
+        self.touched = log.last();
+        for name in leaves {
+            self.members.remove(name);
+            for leg in self.legs.iter_mut().filter(|leg| leg.name == *name) {
+                leg.until = leg.until.min(log.last());
+            }
+        }
+        let is_deaf = !self.takes();
+        self.join(arrival, log);
+        if is_deaf {
+            return;
+        }
+        for what in told(arrival) {
+            let at = match what {
+                What::Value(at) => log.sent[at].number.unwrap_or(0),
+                _ => log.last(),
+            };
+            self.push(what, at, log);
+        }
+        self.publish(order, close, log);
+    }
+
+    /// The backend lets it open.
+    pub(super) fn open(&mut self, answer: Option<What>, close: bool, arrival: &Arrival, log: &Log) {
+        self.is_open = true;
+        self.touched = log.last();
+        if close {
+            self.pending = Pending::default();
+            self.is_replaying = false;
+            self.ends = Some(log.last());
+        } else {
+            self.asked = arrival.asked.clone();
+            self.begin_everybody(arrival.everybody, log);
+            self.join(arrival, log);
+            for what in told(arrival).into_iter().rev() {
+                // One with a key that waits already comes there.
+                if !self.pending.holds(&what, log) {
+                    self.push_front(what);
+                }
+            }
+        }
+        if let Some(answer) = answer {
+            self.push_front(answer);
+        }
+    }
+
+    /// Missed broadcasts come from another point on.
+    fn begin_everybody(&mut self, behind: u64, log: &Log) {
+        if !self.is_replaying {
+            return;
+        }
+        let until = self.ends.unwrap_or(u64::MAX);
+        let past = &mut self.pending.past;
+        past.retain(|number, _| !log.is_in(*number, EVERYBODY));
+        let due = log.behind(behind, EVERYBODY);
+        past.extend(due.filter(|it| *it <= until).map(|it| (it, false)));
+        self.legs.retain(|leg| leg.name != EVERYBODY);
+        self.legs.push(Leg {
+            name: EVERYBODY,
+            at: behind,
+            until,
+        });
+    }
+
+    /// The process is about to end: nothing comes from the history any more.
+    pub(super) fn shut(&mut self, log: &Log) {
+        if self.is_open && !self.is_ended {
+            if self.is_replaying {
+                // The answer's own event is behind nothing else.
+                self.pending.past.clear();
+                let mut is_first = true;
+                self.pending.queue.retain(|item| {
+                    let is_answer = matches!(item.what, What::Answer { key: None, .. });
+                    std::mem::replace(&mut is_first, false) && is_answer
+                });
+            }
+            self.is_replaying = false;
+            self.ends = Some(self.ends.unwrap_or(log.last()));
+        }
+    }
+
+    fn join(&mut self, arrival: &Arrival, log: &Log) {
+        let mut channels = arrival.channels.iter();
+        let has_past = channels.any(|(_, behind)| *behind < log.last());
+        if has_past && log.has_history {
+            if !self.is_replaying {
+                self.is_replaying = true;
+                for item in &mut self.pending.queue {
+                    item.is_ahead = true;
+                }
+                self.begin_replay(log);
+            }
+            self.asked = arrival.asked.clone();
+        }
+        for (name, behind) in &arrival.channels {
+            self.join_one(name, *behind, log);
+        }
+    }
+
+    fn begin_replay(&mut self, log: &Log) {
+        let names = self.members.keys().copied().chain([EVERYBODY]);
+        let legs = names.map(|name| Leg {
+            name,
+            at: log.last(),
+            until: u64::MAX,
+        });
+        self.legs = legs.collect();
+    }
+
+    fn join_one(&mut self, name: &'static str, behind: u64, log: &Log) {
+        let until = self.ends.unwrap_or(u64::MAX);
+        let since = self.members.get(name).copied().unwrap_or(u64::MAX);
+        for number in log.behind(behind, name) {
+            if number > until || number > since || self.is_covered(number, name, log) {
+                continue;
+            }
+            let is_again = self.delivered.contains(&number);
+            self.pending.past.entry(number).or_insert(is_again);
+        }
+        self.members.insert(name, since.min(behind));
+        if self.is_replaying {
+            self.legs.push(Leg {
+                name,
+                at: behind,
+                until,
+            });
+        }
+    }
+
+    /// Whether an event has come, or will, by another channel.
+    fn is_covered(&self, number: u64, name: &str, log: &Log) -> bool {
+        let others = self.members.iter().filter(|(it, _)| **it != name);
+        let mut covers = others.map(|(it, since)| *since < number && log.is_in(number, it));
+        covers.any(|it| it)
+    }
+
+    fn push(&mut self, what: What, at: u64, log: &Log) {
+        // What stands for a value may be gone before it would come.
+        let is_value = matches!(what, What::Value(_));
+        let is_optional = is_value && self.pending.has_newer(&what, log);
+        self.pending.queue.push_back(Item {
+            what,
+            at,
+            is_ahead: false,
+            is_optional,
+        });
+    }
+
+    fn push_front(&mut self, what: What) {
+        self.pending.queue.push_front(Item {
+            what,
+            at: 0,
+            is_ahead: true,
+            is_optional: false,
+        });
+    }
+
+    // ---- what comes ----
+
+    /// Looks at pieces that are offered to the socket: whether one of them says for the first time
+    /// that something was forgotten before it came. If so that must be true.
+    pub(super) fn look_for_gap(&mut self, pieces: &[Piece], log: &Log) {
+        let mut ahead = self.pending.clone();
+        let mut reached = self.reached.clone();
+        let mut pieces = pieces.iter();
+        if let Some(begun) = &self.begun
+            && let Some(Piece::Event(seen)) = pieces.next()
+        {
+            let mut before = begun.clone();
+            if let Ok(taken) = before.take(log, seen, &mut reached) {
+                without(&mut ahead, begun, &taken);
+            }
+        }
+        for piece in pieces {
+            let Piece::Event(seen) = piece else {
+                return;
+            };
+            if ahead.take(log, seen, &mut reached).is_err() {
+                if piece.is_gap() {
+                    self.skip(log);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Something that was to come is forgotten: it goes on from now.
+    fn skip(&mut self, log: &Log) {
+        let is_lost = |leg: &Leg| {
+            let mut due = log.behind(leg.at, leg.name);
+            due.any(|it| it <= leg.until && log.is_kept(it) != Kept::Yes) || !log.knows(leg.at)
+        };
+        assert!(self.is_replaying, "a gap without a replay");
+        assert!(
+            self.legs.iter().any(is_lost),
+            "a gap where nothing was lost, kept from {:?}: {self:?}",
+            log.kept
+        );
+        for number in std::mem::take(&mut self.pending.past).into_keys() {
+            if let Some(key) = log.at(number).key {
+                let reached = self.reached.entry(key).or_default();
+                *reached = log.order(number).max(*reached);
+            }
+        }
+        self.legs.retain(|leg| leg.until == u64::MAX);
+        for leg in &mut self.legs {
+            leg.at = log.last();
+        }
+        let ahead = self.pending.queue.iter().take_while(|it| it.is_ahead);
+        let gap = Item {
+            what: What::Gap(self.asked.clone()),
+            at: 0,
+            is_ahead: true,
+            is_optional: false,
+        };
+        self.pending.queue.insert(ahead.count(), gap);
+    }
+
+    /// A piece has begun to be taken that is not whole.
+    pub(super) fn begin_piece(&mut self) {
+        if self.begun.is_none() {
+            self.begun = Some(self.pending.clone());
+        }
+    }
+
+    /// An event has come; `known` events were there before this step.
+    pub(super) fn event(&mut self, seen: &Seen, known: u64, log: &Log) {
+        assert!(self.is_open, "{seen:?} before the stream opens");
+        let is_whole = self.begun.is_none();
+        let before = self.begun.take().unwrap_or_else(|| self.pending.clone());
+        let mut after = before.clone();
+        let taken = after.take(log, seen, &mut self.reached);
+        let taken = taken.unwrap_or_else(|next| panic!("{seen:?} in place of {next:?}"));
+        without(&mut self.pending, &before, &taken);
+        if let Some(Place::Past(number)) = taken.last().copied() {
+            let has_later = is_whole && before.has_later(number, known, log);
+            assert!(!has_later, "{seen:?} is not the last of its key");
+            self.delivered.insert(number);
+            for leg in &mut self.legs {
+                leg.at = leg.at.max(number);
+            }
+        }
+    }
+
+    /// The position has begun to come: everything up to it has come.
+    pub(super) fn position(&mut self, id: &str, log: &Log) {
+        assert!(self.is_open && self.is_replaying, "a position for nothing");
+        let number = log.ids.get(id).copied();
+        let number = number.unwrap_or_else(|| panic!("{id} was never given"));
+        let queue = std::mem::take(&mut self.pending.queue);
+        let is_left_out = queue.iter().all(|item| item.is_optional);
+        assert!(is_left_out, "a position before {queue:?}");
+        let later = self.pending.past.split_off(&(number + 1));
+        for place in self.pending.past.keys().map(|it| Place::Past(*it)) {
+            let is_left_out = self.pending.may_be_left_out(place, log, &self.reached);
+            assert!(is_left_out, "a position beyond {place:?}");
+        }
+        self.pending.past.clear();
+        assert!(
+            later.keys().all(|it| *it > self.touched),
+            "a position before {later:?}"
+        );
+        if let Some(ends) = self.ends {
+            let names = self.members.keys().copied().chain([EVERYBODY]);
+            let passed = names.flat_map(|name| log.behind(ends, name));
+            let passed: Vec<u64> = passed.filter(|it| *it <= number).collect();
+            assert!(
+                passed.is_empty(),
+                "who comes again at {id} never gets {passed:?}"
+            );
+        } else {
+            assert!(number >= self.touched, "{id} is before what was touched");
+        }
+        for number in later.into_keys() {
+            self.push(What::Event(log.order(number)), number, log);
+        }
+        self.is_replaying = false;
+        self.legs.clear();
+    }
+
+    /// The stream has come to its end.
+    pub(super) fn end(&mut self) {
+        assert!(self.ends.is_some(), "an end that nobody asked for");
+        self.check_idle();
+    }
+
+    /// Everything has come.
+    pub(super) fn check_idle(&self) {
+        assert!(!self.is_replaying, "no position has come");
+        let Pending { queue, past } = &self.pending;
+        let is_left_out = queue.iter().all(|item| item.is_optional);
+        assert!(
+            is_left_out && past.is_empty(),
+            "never came: {queue:?} {past:?}"
+        );
+    }
+}
+
+/// What comes of an arrival at once.
+fn told(arrival: &Arrival) -> Vec<What> {
+    let gap = arrival.gap.iter().map(|asked| What::Gap(asked.clone()));
+    let values = arrival.values.iter().map(|at| What::Value(*at));
+    gap.chain(values).collect()
+}
+
+/// Takes off what was taken off in an earlier view of it.
+fn without(pending: &mut Pending, before: &Pending, taken: &[Place]) {
+    let mut queue = before.queue.iter();
+    for place in taken {
+        match place {
+            Place::Past(number) => {
+                pending.past.remove(number);
+            }
+            Place::Queue => {
+                let what = queue.next().map(|item| &item.what);
+                let mut all = pending.queue.iter();
+                if let Some(at) = all.position(|item| Some(&item.what) == what) {
+                    pending.queue.remove(at);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The shell's part, and what each client makes of what it gets.
+
+use std::fmt;
+
+use ssegateway::callback::{Action, CallbackResult, Job, Outcome, Reason};
+use ssegateway::gateway::{ConnId, Effect, MOST_PIECES};
+use uuid::Uuid;
+
+use super::super::reader::{self, Piece};
+use super::{Conn, World};
+use crate::laws::sim::choices::Choices;
+
+/// What the shell did, in its order.
+#[derive(Debug)]
+pub(super) enum Trace {
+    /// A client's socket was offered this and took the first bytes of it.
+    Flushed {
+        conn: ConnId,
+        offered: Vec<u8>,
+        taken: usize,
+    },
+    /// A FIN, or an abort.
+    Ended(ConnId),
+    /// The backend is told of a stream's end.
+    Gone { token: Uuid, reason: Reason },
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trace::Flushed {
+                conn,
+                offered,
+                taken,
+            } => {
+                let text = |bytes: &[u8]| {
+                    let text = String::from_utf8_lossy(bytes);
+                    text.replace(" x", "").escape_debug().to_string()
+                };
+                let (took, left) = offered.split_at(*taken);
+                write!(f, "{conn:?} {taken}: {} | {}", text(took), text(left))
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl<C: Choices> World<C> {
+    /// Carries out what the core asks for.
+    pub(super) fn settle(&mut self) {
+        while let Some(effect) = self.gw.effect() {
+            match effect {
+                Effect::Flush(id) => self.flush(id),
+                Effect::Fin(id) | Effect::Abort(id) => self.traces.push_back(Trace::Ended(id)),
+                Effect::Call(job) => self.call(job),
+                Effect::Read(_) | Effect::Withdraw(_) | Effect::TrimHeap => {}
+            }
+        }
+        self.gw.check_invariants();
+        self.gw.reap();
+    }
+
+    fn flush(&mut self, id: ConnId) {
+        let Some((_, output)) = self.gw.output(id) else {
+            return;
+        };
+        let offered: Vec<u8> = output
+            .pieces()
+            .take(MOST_PIECES)
+            .collect::<Vec<_>>()
+            .concat();
+        assert!(!offered.is_empty(), "an empty write");
+        let mut conns = self.clients.iter_mut().filter_map(|it| it.conn.as_mut());
+        let mut taken = offered.len();
+        if let Some(conn) = conns.find(|conn| conn.id == id) {
+            if let Some(room) = &mut conn.room {
+                taken = taken.min(*room);
+                *room -= taken;
+            }
+            conn.is_blocked = taken < offered.len();
+            self.traces.push_back(Trace::Flushed {
+                conn: id,
+                offered,
+                taken,
+            });
+        } else if self.probe == Some(id) {
+            self.probed.extend(offered);
+        } else if self.publisher == Some(id) {
+            self.told.extend(offered);
+        }
+        self.gw.flushed(id, taken, self.now);
+    }
+
+    fn call(&mut self, job: Job) {
+        if let Action::Disconnect { reason } = job.action {
+            let entry = self.book.entry(job.token).or_default();
+            assert!(entry.is_accepted, "a disconnect of what was not accepted");
+            entry.disconnects += 1;
+            let token = job.token;
+            self.traces.push_back(Trace::Gone { token, reason });
+            return self.result(&job, Outcome::TimedOut);
+        }
+        self.book.insert(job.token, super::Entry::default());
+        self.calls.push_back(job);
+    }
+
+    /// What became of a callback; its consequences are not carried out.
+    pub(super) fn result(&mut self, job: &Job, outcome: Outcome) {
+        if let (Action::Connect { .. }, Some(200)) = (job.action, outcome.status()) {
+            self.book.entry(job.token).or_default().is_accepted = true;
+        }
+        let result = CallbackResult {
+            id: job.id,
+            token: job.token,
+            action: job.action,
+            outcome,
+        };
+        self.gw.result(result, self.now);
+    }
+
+    /// Has the clients read what they got.
+    pub(super) fn look(&mut self) {
+        let says_gap = |trace: &Trace| match trace {
+            Trace::Flushed { offered, .. } => offered.windows(10).any(|it| it == b"event: gap"),
+            _ => false,
+        };
+        if self.log.kept.is_none() && self.traces.iter().any(says_gap) {
+            self.look_at_kept();
+        }
+        while let Some(trace) = self.traces.pop_front() {
+            self.tell(|| trace.to_string());
+            match trace {
+                Trace::Flushed {
+                    conn,
+                    offered,
+                    taken,
+                } => self.got(conn, &offered, taken),
+                Trace::Ended(id) => {
+                    if let Some(conn) = self.conn(id) {
+                        conn.is_over = true;
+                        if conn.is_old && conn.stream.is_open && conn.stream.ends.is_some() {
+                            conn.stream.end();
+                        }
+                    }
+                }
+                Trace::Gone { token, reason } => self.gone(token, reason),
+            }
+        }
+        for at in 0..self.clients.len() {
+            if self.clients[at]
+                .conn
+                .as_ref()
+                .is_some_and(|conn| conn.is_over)
+            {
+                self.leave(at);
+            }
+        }
+    }
+
+    fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let mut conns = self.clients.iter_mut().filter_map(|it| it.conn.as_mut());
+        conns.find(|conn| conn.id == id)
+    }
+
+    fn gone(&mut self, token: Uuid, reason: Reason) {
+        let mut conns = self.clients.iter_mut().filter_map(|it| it.conn.as_mut());
+        if let Some(conn) = conns.find(|conn| conn.token == token) {
+            assert!(conn.stream.is_open, "the end of what never was open");
+            let is_asked = conn.stream.ends.is_some();
+            match reason {
+                Reason::ServerClosed => assert!(is_asked, "an end that nobody asked for"),
+                Reason::ClientClosed | Reason::Error => conn.is_over = true,
+            }
+            conn.stream.is_ended = true;
+        }
+    }
+
+    /// A client's socket was offered bytes and took some.
+    fn got(&mut self, id: ConnId, offered: &[u8], taken: usize) {
+        let known = self.known;
+        let mut clients = self.clients.iter_mut();
+        let is_its = |conn: &Conn| conn.id == id;
+        let client = clients.find(|client| client.conn.as_ref().is_some_and(is_its));
+        let Some((client, log)) = client.map(|client| (client, &self.log)) else {
+            return;
+        };
+        let Some(conn) = &mut client.conn else {
+            return;
+        };
+        let mut all = std::mem::take(&mut conn.rest);
+        let mut end = all.len() + taken;
+        all.extend_from_slice(offered);
+        if !conn.has_head {
+            let head = all.windows(4).position(|four| four == b"\r\n\r\n");
+            let head = head.expect("a whole head is offered") + 4;
+            if !all.starts_with(b"HTTP/1.1 200 ") {
+                (conn.is_over, conn.stream.is_ended) = (true, true);
+                assert!(!conn.stream.is_open, "refused, and yet it is open");
+                return;
+            }
+            conn.stream
+                .look_for_gap(&pieces(&all[head..], conn.is_old), log);
+            if end < head {
+                conn.rest = all[..end].to_vec();
+                return;
+            }
+            conn.has_head = true;
+            all.drain(..head);
+            end -= head;
+        } else {
+            conn.stream.look_for_gap(&pieces(&all, conn.is_old), log);
+        }
+        let mut at = 0;
+        while at < end {
+            let next = reader::next(&all[at..], conn.is_old);
+            match next {
+                Some((piece, length)) if at + length <= end => {
+                    at += length;
+                    conn.take(&piece, known, log);
+                    let id = match piece {
+                        Piece::Event(seen) => seen.id,
+                        Piece::Position(id) => Some(id),
+                        _ => None,
+                    };
+                    client.last_id = id.or(client.last_id.take());
+                }
+                Some((Piece::Position(id), _)) => {
+                    if !conn.is_position_begun {
+                        conn.stream.position(&id, log);
+                        conn.is_position_begun = true;
+                    }
+                    break;
+                }
+                Some((Piece::Beat | Piece::End, _)) => break,
+                _ => {
+                    conn.stream.begin_piece();
+                    break;
+                }
+            }
+        }
+        conn.rest = all[at..end].to_vec();
+    }
+}
+
+impl Conn {
+    fn take(&mut self, piece: &Piece, known: u64, log: &super::Log) {
+        assert!(!self.is_over, "{piece:?} behind the end");
+        match piece {
+            Piece::Event(seen) => self.stream.event(seen, known, log),
+            Piece::Position(id) => {
+                if !std::mem::take(&mut self.is_position_begun) {
+                    self.stream.position(id, log);
+                }
+            }
+            Piece::Beat => {}
+            Piece::End => {
+                self.stream.end();
+                self.is_over = true;
+            }
+        }
+    }
+}
+
+/// The whole pieces at the front.
+fn pieces(mut text: &[u8], is_old: bool) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    while let Some((piece, length)) = reader::next(text, is_old) {
+        pieces.push(piece);
+        text = &text[length..];
+    }
+    pieces
+}
