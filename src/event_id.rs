@@ -51,7 +51,7 @@ fn push_decimal(text: &mut String, mut number: u64) {
         digits[start] += (number % 10) as u8;
         number /= 10;
     }
-    text.extend(digits[start..].iter().copied().map(char::from));
+    text.push_str(std::str::from_utf8(&digits[start..]).unwrap_or_default());
 }
 
 fn decimal(text: &str) -> Option<u64> {

@@ -13,7 +13,7 @@ use crate::lives::DAY;
 use crate::process::Kind;
 use crate::run::{Party, Run};
 use crate::scenario::{Metric, Plan, Sample, Scenario};
-use crate::streams::{Manner, Stream};
+use crate::streams::Manner;
 use crate::wire::{DATA_BYTES, STREAM_HEAD};
 
 const CHANNELS: u32 = 1_000;
@@ -79,7 +79,7 @@ const DEAF_DATA: usize = 1_000;
 struct Crowd {
     /// Microseconds of the server for each.
     cpu: f64,
-    /// Bytes that came to all of them.
+    /// Bytes that came to all of them, if they read.
     bytes: u64,
     /// The server's memory before, at most meanwhile, and at rest.
     before: u64,
@@ -111,37 +111,32 @@ pub(crate) fn returning(
     };
     for (missed, names) in MISSED {
         let joins = Joins::Class(classes);
-        let seen = EVENTS - missed * u64::from(CHANNELS);
         let flags = ["--history-bytes", "268435456", FOR_LONG[0], FOR_LONG[1]];
         let party = Party::start(Kind::Gateway, plan, DAY, joins, &flags)?;
-        let mut run = party.run(streams, LIMIT)?;
-        run.load.peers.manner = missed_since(&mut run, classes, seen)?;
-        let crowd = come(&mut run).map_err(|error| party.explain(error))?;
-        let lost = run.load.peers.streams.iter().map(Stream::lost).sum::<u64>();
-        if lost > 0 || run.load.peers.tally.positions != u64::from(streams) {
-            return Err(format!("{lost} events did not come, or not every position"));
-        }
-        sample.faults.add(run.close()?);
-
-        let other = |kind, joins, manner: Manner| {
-            let party = Party::start(kind, plan, DAY, joins, &[])?;
+        let seen = EVENTS - missed * u64::from(CHANNELS);
+        let prepare = |run: &mut Run<'_>| missed_since(run, classes, seen);
+        let mut crowd_of = |party: &Party, prepare: &dyn Fn(&mut Run<'_>) -> Outcome<Manner>| {
             let mut run = party.run(streams, LIMIT)?;
-            run.load.peers.manner = manner;
-            let crowd = come(&mut run).map_err(|error| party.explain(error))?;
-            Ok::<_, String>((crowd, run.close()?))
+            let crowd = prepare(&mut run).and_then(|manner| come(&mut run, manner));
+            let crowd = crowd.map_err(|error| party.explain(error))?;
+            sample.faults.add(run.close()?);
+            Ok::<_, String>(crowd)
         };
-        let (plain, faults) = other(Kind::Gateway, joins, Manner::default())?;
-        sample.faults.add(faults);
-        let (bare, faults) = other(Kind::Gateway, Joins::Nothing, Manner::default())?;
-        sample.faults.add(faults);
+        let crowd = crowd_of(&party, &prepare)?;
+        let mut other = |kind, joins, manner: Manner| {
+            let party = Party::start(kind, plan, DAY, joins, &[])?;
+            crowd_of(&party, &|_| Ok(manner.clone()))
+        };
+        let plain = other(Kind::Gateway, joins, Manner::default())?;
+        let bare = other(Kind::Gateway, Joins::Nothing, Manner::default())?;
+        let empty = other(Kind::Floor, Joins::Nothing, Manner::default())?;
         let filler = crowd.bytes / u64::from(streams) - STREAM_HEAD.len() as u64;
         let filled = Manner {
             filler,
             seen: Some(filler.to_string()),
             ..Manner::default()
         };
-        let (filled, _) = other(Kind::Floor, Joins::Nothing, filled)?;
-        let (empty, _) = other(Kind::Floor, Joins::Nothing, Manner::default())?;
+        let filled = other(Kind::Floor, Joins::Nothing, filled)?;
         let writing = filled.cpu - empty.cpu;
         let kib = (crowd.growth() - plain.growth()) / 1024.0;
         sample.metrics.extend([
@@ -174,12 +169,13 @@ fn missed_since(run: &mut Run<'_>, classes: Classes, seen: u64) -> Outcome<Manne
 }
 
 /// All streams open, and get what they are to get.
-fn come(run: &mut Run<'_>) -> Outcome<Crowd> {
+fn come(run: &mut Run<'_>, manner: Manner) -> Outcome<Crowd> {
     run.load.turns_for(Duration::from_millis(300))?;
     let before = run.server.anonymous()?;
     let mut peak = before;
-    let manner = &run.load.peers.manner;
     let each = (manner.sent - manner.first, manner.filler);
+    let is_of_history = manner.classes.is_some();
+    run.load.peers.manner = manner;
     let all = run.streams as usize;
     let whole = run.load.peers.tally.events + all as u64 * each.0;
     let bytes = run.load.peers.tally.bytes;
@@ -204,6 +200,12 @@ fn come(run: &mut Run<'_>) -> Outcome<Crowd> {
     }
     run.load.turns_for(LOG_DELAY)?;
     let cost = run.cost(&meter)?;
+    let positions = run.load.peers.tally.positions;
+    if is_of_history && positions != all as u64 {
+        return Err(format!(
+            "{positions} of {all} streams were told the position"
+        ));
+    }
     let after = run.server.anonymous()?;
     Ok(Crowd {
         cpu: cost.each(all as u64),

@@ -202,6 +202,10 @@ impl<S> Conn<S> {
         if has_past && !self.is_replaying {
             self.begin_replay(hub, now);
         }
+        if let Some(replay) = hub.replays.get_mut(self.id) {
+            // Many may wait, and for long.
+            replay.legs.reserve_exact(arrival.channels.len());
+        }
         for (name, behind) in &arrival.channels {
             let name = hub
                 .channels
