@@ -182,10 +182,15 @@ impl Backlog {
         }
     }
 
-    /// Puts a frame in front of all others, none of which is begun, unless one of them takes it out.
+    /// Puts a frame in front of all others, none of which is begun. Of it and one that has its key the
+    /// one stays that was read later.
     pub(super) fn push_front(&mut self, frame: Rc<Frame>, framing: Framing, shared: &mut Shared) {
-        if frame.key().is_some_and(|key| self.find(key).is_some()) {
-            return;
+        if let Some(at) = frame.key().and_then(|key| self.find(key)) {
+            if self.at(at) >= frame.at() {
+                return;
+            }
+            self.take_out(at, framing, shared);
+            self.tidy();
         }
         shared.hold(&frame);
         self.unsent += frame.bytes(framing).len();

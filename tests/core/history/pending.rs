@@ -1,6 +1,6 @@
 //! What is to come to one stream, in its order.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use serde_json::json;
 
@@ -119,59 +119,69 @@ impl Pending {
         }
     }
 
-    /// Takes off what has come, and what it stands for; `Err` says what should have come.
+    /// Takes off what has come, and as little as possible of what it stands for; `Err` says what
+    /// should have come.
     pub(super) fn take(
         &mut self,
         log: &Log,
         seen: &Seen,
         reached: &mut Reached,
     ) -> Result<Vec<Place>, Option<Seen>> {
-        let mut taken = Vec::new();
-        loop {
-            let next = self.next().ok_or(None)?;
-            let what = self.what(next, log);
-            let is_it = what.seen(log) == *seen && !self.is_double(&what, log);
-            if !is_it && !self.may_be_left_out(next, log, reached) {
-                // Behind what stands in the queue for no more than a place another may come at once.
-                let has_other = next != Place::Queue && !self.queue.is_empty();
-                if has_other && self.may_be_left_out(Place::Queue, log, reached) {
-                    taken.push(Place::Queue);
-                    self.remove(Place::Queue);
+        let first = self.next().ok_or(None)?;
+        let first = self.what(first, log).seen(log);
+        let mut ways = VecDeque::from([(self.clone(), Vec::new())]);
+        let mut known = HashSet::new();
+        while let Some((way, taken)) = ways.pop_front() {
+            let Some(next) = way.next() else {
+                continue;
+            };
+            let what = way.what(next, log);
+            if what.seen(log) == *seen {
+                *self = way;
+                self.note(&what, log, reached);
+                self.remove(next);
+                return Ok([taken, vec![next]].concat());
+            }
+            // What has lost its place in the queue to another has none among the rest.
+            let others = (!way.queue.is_empty()).then_some(Place::Queue);
+            for place in others.into_iter().chain([next]) {
+                if !way.may_be_left_out(place, log, reached) {
                     continue;
                 }
-                return Err(Some(what.seen(log)));
-            }
-            if is_it && let (Some(key), Some(order)) = (what.key(log), what.order()) {
-                let reached = reached.entry(key).or_default();
-                *reached = order.max(*reached);
-            }
-            taken.push(next);
-            self.remove(next);
-            if is_it {
-                return Ok(taken);
+                let mut way = way.clone();
+                way.remove(place);
+                if known.insert((way.queue.len(), way.past.len())) {
+                    ways.push_back((way, [&*taken, &[place]].concat()));
+                }
             }
         }
+        Err(Some(first))
     }
 
-    /// Whether it is a value whose own event, which looks the same, waits and stands for it.
-    fn is_double(&self, what: &What, log: &Log) -> bool {
-        let (What::Value(at), Some(_)) = (what, what.key(log)) else {
-            return false;
+    /// Something has come.
+    fn note(&mut self, what: &What, log: &Log, reached: &mut Reached) {
+        let (Some(key), Some(order)) = (what.key(log), what.order()) else {
+            return;
         };
-        let mut others = self.queue.iter();
-        !log.has_history && others.any(|item| item.what == What::Event(*at))
+        let reached = reached.entry(key).or_default();
+        *reached = order.max(*reached);
+        // Of what looks the same and has a key one may have taken the other's place.
+        let seen = what.seen(log);
+        for item in self.queue.iter_mut().skip(1) {
+            let is_value = matches!(what, What::Value(_)) || matches!(item.what, What::Value(_));
+            item.is_optional |= is_value && item.what.seen(log) == seen;
+        }
     }
 
     /// Whether something waits that stands for this.
     pub(super) fn has_newer(&self, what: &What, log: &Log) -> bool {
-        let key = what.key(log);
-        let mut others = self.queue.iter().map(|item| &item.what);
-        key.is_some() && others.any(|it| it.key(log) == key && it.stands_for(what, log))
-    }
-
-    /// Whether this waits already, and has a key.
-    pub(super) fn holds(&self, what: &What, log: &Log) -> bool {
-        what.key(log).is_some() && self.queue.iter().any(|item| item.what == *what)
+        let Some(key) = what.key(log) else {
+            return false;
+        };
+        let queue = self.queue.iter().map(|item| item.what.clone());
+        let past = self.past.keys().map(|it| What::Event(log.order(*it)));
+        let mut others = queue.chain(past);
+        others.any(|it| it.key(log) == Some(key) && it.stands_for(what, log))
     }
 
     /// An event with this key comes from the history: what waits in the queue may be taken out.
@@ -202,16 +212,18 @@ impl Pending {
 
     /// Whether something of its key that was read later stands for it.
     pub(super) fn may_be_left_out(&self, place: Place, log: &Log, reached: &Reached) -> bool {
-        let what = self.what(place, log);
-        let is_in_queue = self.has_newer(&what, log);
-        let Place::Past(number) = place else {
-            return is_in_queue || self.queue[0].is_optional;
+        let is_optional = match place {
+            Place::Queue => self.queue[0].is_optional,
+            Place::Past(number) => self.past[&number],
         };
-        let key = what.key(log);
-        let reached = key.and_then(|key| reached.get(key));
-        let is_passed = reached.is_some_and(|at| Some(*at) > what.order());
-        let has_later = self.has_later(number, u64::MAX, log);
-        self.past[&number] || is_in_queue || is_passed || has_later
+        let what = self.what(place, log);
+        is_optional || self.has_newer(&what, log) || is_passed(&what, log, reached)
+    }
+
+    /// Whether everything in the queue may be left out.
+    pub(super) fn is_over(&self, log: &Log, reached: &Reached) -> bool {
+        let mut queue = self.queue.iter();
+        queue.all(|item| item.is_optional || is_passed(&item.what, log, reached))
     }
 
     /// Whether the history brings a later event of the same key, up to a number.
@@ -223,4 +235,10 @@ impl Pending {
             .take_while(|it| *it.0 <= until);
         key.is_some() && later.any(|(it, _)| log.at(*it).key == key)
     }
+}
+
+/// Whether a later one of its key has come.
+fn is_passed(what: &What, log: &Log, reached: &Reached) -> bool {
+    let reached = what.key(log).and_then(|key| reached.get(key));
+    reached.is_some_and(|at| Some(*at) > what.order())
 }

@@ -1,10 +1,11 @@
-//! One stream as the model has it: what is due to it, and whether what comes is that.
+//! One stream as the model has it: what is due to it. What comes is held against that in `coming`.
+
+mod coming;
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::log::{Arrival, EVERYBODY, Kept, Log};
-use super::pending::{Item, Pending, Place, Reached, What};
-use super::reader::{Piece, Seen};
+use super::log::{Arrival, EVERYBODY, Log};
+use super::pending::{Item, Pending, Reached, What};
 
 /// A channel of which something is to come from the history.
 #[derive(Clone, Debug)]
@@ -31,6 +32,11 @@ pub(super) struct Stream {
     pub(super) pending: Pending,
     /// What was pending when the piece under way began.
     begun: Option<Pending>,
+    /// What was offered to the socket first, and may be at hand if it is too large to be copied.
+    offered: Option<u64>,
+    /// How many events there were when the socket was first offered no more than a part of an event,
+    /// and of what is behind it nothing.
+    hidden: Option<u64>,
     legs: Vec<Leg>,
     reached: Reached,
     delivered: HashSet<u64>,
@@ -52,6 +58,8 @@ impl Stream {
             is_replaying: log.has_history,
             pending: Pending::default(),
             begun: None,
+            offered: None,
+            hidden: None,
             legs: Vec::new(),
             reached: Reached::new(),
             delivered: HashSet::new(),
@@ -138,10 +146,7 @@ impl Stream {
             self.begin_everybody(arrival.everybody, log);
             self.join(arrival, log);
             for what in told(arrival).into_iter().rev() {
-                // One with a key that waits already comes there.
-                if !self.pending.holds(&what, log) {
-                    self.push_front(what);
-                }
+                self.push_front(what);
             }
         }
         if let Some(answer) = answer {
@@ -219,7 +224,9 @@ impl Stream {
             if number > until || number > since || self.is_covered(number, name, log) {
                 continue;
             }
-            let is_again = self.delivered.contains(&number);
+            let waits = |item: &Item| item.what == What::Event(log.order(number));
+            let is_waiting = self.pending.queue.iter().any(waits);
+            let is_again = is_waiting || self.delivered.contains(&number);
             self.pending.past.entry(number).or_insert(is_again);
         }
         self.members.insert(name, since.min(behind));
@@ -259,146 +266,6 @@ impl Stream {
             is_optional: false,
         });
     }
-
-    // ---- what comes ----
-
-    /// Looks at pieces that are offered to the socket: whether one of them says for the first time
-    /// that something was forgotten before it came. If so that must be true.
-    pub(super) fn look_for_gap(&mut self, pieces: &[Piece], log: &Log) {
-        let mut ahead = self.pending.clone();
-        let mut reached = self.reached.clone();
-        let mut pieces = pieces.iter();
-        if let Some(begun) = &self.begun
-            && let Some(Piece::Event(seen)) = pieces.next()
-        {
-            let mut before = begun.clone();
-            if let Ok(taken) = before.take(log, seen, &mut reached) {
-                without(&mut ahead, begun, &taken);
-            }
-        }
-        for piece in pieces {
-            let Piece::Event(seen) = piece else {
-                return;
-            };
-            if ahead.take(log, seen, &mut reached).is_err() {
-                if piece.is_gap() {
-                    self.skip(log);
-                }
-                return;
-            }
-        }
-    }
-
-    /// Something that was to come is forgotten: it goes on from now.
-    fn skip(&mut self, log: &Log) {
-        let is_lost = |leg: &Leg| {
-            let mut due = log.behind(leg.at, leg.name);
-            due.any(|it| it <= leg.until && log.is_kept(it) != Kept::Yes) || !log.knows(leg.at)
-        };
-        assert!(self.is_replaying, "a gap without a replay");
-        assert!(
-            self.legs.iter().any(is_lost),
-            "a gap where nothing was lost, kept from {:?}: {self:?}",
-            log.kept
-        );
-        for number in std::mem::take(&mut self.pending.past).into_keys() {
-            if let Some(key) = log.at(number).key {
-                let reached = self.reached.entry(key).or_default();
-                *reached = log.order(number).max(*reached);
-            }
-        }
-        self.legs.retain(|leg| leg.until == u64::MAX);
-        for leg in &mut self.legs {
-            leg.at = log.last();
-        }
-        let ahead = self.pending.queue.iter().take_while(|it| it.is_ahead);
-        let gap = Item {
-            what: What::Gap(self.asked.clone()),
-            at: 0,
-            is_ahead: true,
-            is_optional: false,
-        };
-        self.pending.queue.insert(ahead.count(), gap);
-    }
-
-    /// A piece has begun to be taken that is not whole.
-    pub(super) fn begin_piece(&mut self) {
-        if self.begun.is_none() {
-            self.begun = Some(self.pending.clone());
-        }
-    }
-
-    /// An event has come; `known` events were there before this step.
-    pub(super) fn event(&mut self, seen: &Seen, known: u64, log: &Log) {
-        assert!(self.is_open, "{seen:?} before the stream opens");
-        let is_whole = self.begun.is_none();
-        let before = self.begun.take().unwrap_or_else(|| self.pending.clone());
-        let mut after = before.clone();
-        let taken = after.take(log, seen, &mut self.reached);
-        let taken = taken.unwrap_or_else(|next| panic!("{seen:?} in place of {next:?}"));
-        without(&mut self.pending, &before, &taken);
-        if let Some(Place::Past(number)) = taken.last().copied() {
-            let has_later = is_whole && before.has_later(number, known, log);
-            assert!(!has_later, "{seen:?} is not the last of its key");
-            self.delivered.insert(number);
-            for leg in &mut self.legs {
-                leg.at = leg.at.max(number);
-            }
-        }
-    }
-
-    /// The position has begun to come: everything up to it has come.
-    pub(super) fn position(&mut self, id: &str, log: &Log) {
-        assert!(self.is_open && self.is_replaying, "a position for nothing");
-        let number = log.ids.get(id).copied();
-        let number = number.unwrap_or_else(|| panic!("{id} was never given"));
-        let queue = std::mem::take(&mut self.pending.queue);
-        let is_left_out = queue.iter().all(|item| item.is_optional);
-        assert!(is_left_out, "a position before {queue:?}");
-        let later = self.pending.past.split_off(&(number + 1));
-        for place in self.pending.past.keys().map(|it| Place::Past(*it)) {
-            let is_left_out = self.pending.may_be_left_out(place, log, &self.reached);
-            assert!(is_left_out, "a position beyond {place:?}");
-        }
-        self.pending.past.clear();
-        assert!(
-            later.keys().all(|it| *it > self.touched),
-            "a position before {later:?}"
-        );
-        if let Some(ends) = self.ends {
-            let names = self.members.keys().copied().chain([EVERYBODY]);
-            let passed = names.flat_map(|name| log.behind(ends, name));
-            let passed: Vec<u64> = passed.filter(|it| *it <= number).collect();
-            assert!(
-                passed.is_empty(),
-                "who comes again at {id} never gets {passed:?}"
-            );
-        } else {
-            assert!(number >= self.touched, "{id} is before what was touched");
-        }
-        for number in later.into_keys() {
-            self.push(What::Event(log.order(number)), number, log);
-        }
-        self.is_replaying = false;
-        self.legs.clear();
-    }
-
-    /// The stream has come to its end.
-    pub(super) fn end(&mut self) {
-        assert!(self.ends.is_some(), "an end that nobody asked for");
-        self.check_idle();
-    }
-
-    /// Everything has come.
-    pub(super) fn check_idle(&self) {
-        assert!(!self.is_replaying, "no position has come");
-        let Pending { queue, past } = &self.pending;
-        let is_left_out = queue.iter().all(|item| item.is_optional);
-        assert!(
-            is_left_out && past.is_empty(),
-            "never came: {queue:?} {past:?}"
-        );
-    }
 }
 
 /// What comes of an arrival at once.
@@ -406,23 +273,4 @@ fn told(arrival: &Arrival) -> Vec<What> {
     let gap = arrival.gap.iter().map(|asked| What::Gap(asked.clone()));
     let values = arrival.values.iter().map(|at| What::Value(*at));
     gap.chain(values).collect()
-}
-
-/// Takes off what was taken off in an earlier view of it.
-fn without(pending: &mut Pending, before: &Pending, taken: &[Place]) {
-    let mut queue = before.queue.iter();
-    for place in taken {
-        match place {
-            Place::Past(number) => {
-                pending.past.remove(number);
-            }
-            Place::Queue => {
-                let what = queue.next().map(|item| &item.what);
-                let mut all = pending.queue.iter();
-                if let Some(at) = all.position(|item| Some(&item.what) == what) {
-                    pending.queue.remove(at);
-                }
-            }
-        }
-    }
 }

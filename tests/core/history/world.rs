@@ -95,6 +95,8 @@ pub(super) struct World<C> {
     /// How many events there were before this step.
     known: u64,
     happened: Happened,
+    /// Nobody is let in any more.
+    is_ending: bool,
     is_told: bool,
 }
 
@@ -161,6 +163,7 @@ impl<C: Choices> World<C> {
             pending: 0,
             known: 0,
             happened: Happened::new(),
+            is_ending: false,
             is_told: std::env::var_os("HIST_SEED").is_some(),
         };
         world.clients.resize_with(CLIENTS, Client::default);
@@ -330,7 +333,7 @@ impl<C: Choices> World<C> {
             .filter_map(|client| client.conn.as_ref());
         for conn in open.filter(|conn| conn.stream.is_open) {
             assert!(conn.rest.is_empty(), "a piece that is not whole");
-            conn.stream.check_idle();
+            conn.stream.check_idle(&self.log);
             assert!(conn.stream.ends.is_none(), "it was closed and goes on");
         }
         self.note("drained");
@@ -339,6 +342,7 @@ impl<C: Choices> World<C> {
 
     fn shut_down(&mut self) {
         self.note("shutdown");
+        self.is_ending = true;
         for client in &mut self.clients {
             if let Some(conn) = &mut client.conn {
                 conn.stream.shut(&self.log);

@@ -144,3 +144,22 @@ fn keys_of_events_by_token_and_by_channel() {
     assert_next(&mut client, ["data: 7\n\n", &position(&last)]);
     stage.end([client]);
 }
+
+/// A current value that was read later takes out what waits, though it comes in front of it.
+#[test]
+fn a_value_with_the_key_of_what_waits() {
+    let stage = Stage::new();
+    let c = json!({"channel": "c"});
+    let (mut client, connect) = stage.ask(None);
+    let token = json!({"token": connect.token()});
+    stage.post(&keyed(&token, "k", "old"), BUFFERED);
+    stage.post(&keyed(&token, "l", "other"), BUFFERED);
+    let mut value = keyed(&c, "k", "new");
+    value["event"]["retain"] = json!(true);
+    let last = stage.publish(&value);
+    connect.answer(200, r#"{"channels":["c"],"last_event_id":""}"#);
+    assert_eq!(client.read_head().status, 200);
+    assert_next(&mut client, ["data: new\n\n", "data: other\n\n"]);
+    assert_next(&mut client, [position(&last)]);
+    stage.end([client]);
+}

@@ -1,9 +1,10 @@
 //! Clients come, are let in, read as they like, and go.
 
-use ssegateway::callback::Outcome;
+use ssegateway::callback::{Job, Outcome};
 use ssegateway::gateway::{Broken, Scope};
 use ssegateway::wire::{Directives, Event, Joins};
 
+use super::super::log::{Arrival, Log};
 use super::super::pending::What;
 use super::super::stream::Stream;
 use super::{CHANNELS, Client, Conn, World};
@@ -129,8 +130,12 @@ impl<C: Choices> World<C> {
             self.settle();
             return self.look();
         }
+        self.let_in(at, job);
+    }
+
+    fn let_in(&mut self, at: usize, job: Job) {
         let names = self.channels();
-        let mut told = match self.choices.below(5) {
+        let told = match self.choices.below(5) {
             0 => Some(self.some_id()),
             1 => Some(self.choices.pick(&["", "earliest"]).to_string()),
             _ => None,
@@ -143,36 +148,17 @@ impl<C: Choices> World<C> {
         let Some(conn) = &mut self.clients[at].conn else {
             return;
         };
-        let is_in = |name: &str| conn.stream.members.contains_key(name);
-        let header = conn.header.clone();
-        let asked = told
-            .clone()
-            .or(header)
-            .unwrap_or(conn.stream.began.0.clone());
-        let asked = if self.log.has_history {
-            asked
-        } else {
-            String::new()
-        };
-        let arrival = self.log.arrival(&names, is_in, &asked, true);
-        let arrival = arrival.or_else(|| {
-            told = Some(String::new());
-            self.log.arrival(&names, is_in, "", true)
-        });
-        let Some(arrival) = arrival else {
+        let Some((arrival, told)) = conn.arrival(&names, told, &self.log) else {
             // A current value of which nobody knows whether it is in the history.
             conn.job = Some(job);
             return;
         };
-        if arrival.gap.is_some() {
-            *self.happened.entry("gap at the door").or_default() += 1;
-        }
-        self.tell(|| format!("{at} opens {names:?} {told:?} {event:?} {close}: {arrival:?}"));
-        let Some(conn) = &mut self.clients[at].conn else {
-            return;
-        };
         let what = event.clone().map(|(data, key)| What::Answer { data, key });
         conn.stream.open(what, close, &arrival, &self.log);
+        self.tell(|| format!("{at} opens {names:?} {told:?} {event:?} {close}: {arrival:?}"));
+        if arrival.gap.is_some() {
+            self.note("gap at the door");
+        }
         let joins = Joins {
             channels: names.iter().map(|name| (*name).to_owned()).collect(),
             last_event_id: told,
@@ -263,5 +249,26 @@ impl<C: Choices> World<C> {
             self.settle();
         }
         self.look();
+    }
+}
+
+impl Conn {
+    /// What an answer comes to that names these channels and this id, or another where the model could
+    /// not tell.
+    fn arrival(
+        &self,
+        names: &[&'static str],
+        told: Option<String>,
+        log: &Log,
+    ) -> Option<(Arrival, Option<String>)> {
+        let is_in = |name: &str| self.stream.members.contains_key(name);
+        let asked = told.as_ref().or(self.header.as_ref());
+        let asked = asked.unwrap_or(&self.stream.began.0);
+        let asked = if log.has_history { asked } else { "" };
+        if let Some(arrival) = log.arrival(names, is_in, asked, true) {
+            return Some((arrival, told));
+        }
+        let arrival = log.arrival(names, is_in, "", true)?;
+        Some((arrival, Some(String::new())))
     }
 }

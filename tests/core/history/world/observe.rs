@@ -6,6 +6,7 @@ use ssegateway::callback::{Action, CallbackResult, Job, Outcome, Reason};
 use ssegateway::gateway::{ConnId, Effect, MOST_PIECES};
 use uuid::Uuid;
 
+use super::super::log::Log;
 use super::super::reader::{self, Piece};
 use super::{Conn, World};
 use crate::laws::sim::choices::Choices;
@@ -124,7 +125,7 @@ impl<C: Choices> World<C> {
             Trace::Flushed { offered, .. } => offered.windows(10).any(|it| it == b"event: gap"),
             _ => false,
         };
-        if self.log.kept.is_none() && self.traces.iter().any(says_gap) {
+        if self.log.kept.is_none() && !self.is_ending && self.traces.iter().any(says_gap) {
             self.look_at_kept();
         }
         while let Some(trace) = self.traces.pop_front() {
@@ -136,10 +137,11 @@ impl<C: Choices> World<C> {
                     taken,
                 } => self.got(conn, &offered, taken),
                 Trace::Ended(id) => {
-                    if let Some(conn) = self.conn(id) {
+                    let mut conns = self.clients.iter_mut().filter_map(|it| it.conn.as_mut());
+                    if let Some(conn) = conns.find(|conn| conn.id == id) {
                         conn.is_over = true;
                         if conn.is_old && conn.stream.is_open && conn.stream.ends.is_some() {
-                            conn.stream.end();
+                            conn.stream.end(&self.log);
                         }
                     }
                 }
@@ -157,11 +159,6 @@ impl<C: Choices> World<C> {
         }
     }
 
-    fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
-        let mut conns = self.clients.iter_mut().filter_map(|it| it.conn.as_mut());
-        conns.find(|conn| conn.id == id)
-    }
-
     fn gone(&mut self, token: Uuid, reason: Reason) {
         let mut conns = self.clients.iter_mut().filter_map(|it| it.conn.as_mut());
         if let Some(conn) = conns.find(|conn| conn.token == token) {
@@ -177,73 +174,91 @@ impl<C: Choices> World<C> {
 
     /// A client's socket was offered bytes and took some.
     fn got(&mut self, id: ConnId, offered: &[u8], taken: usize) {
-        let known = self.known;
-        let mut clients = self.clients.iter_mut();
         let is_its = |conn: &Conn| conn.id == id;
+        let mut clients = self.clients.iter_mut();
         let client = clients.find(|client| client.conn.as_ref().is_some_and(is_its));
-        let Some((client, log)) = client.map(|client| (client, &self.log)) else {
-            return;
-        };
-        let Some(conn) = &mut client.conn else {
-            return;
-        };
-        let mut all = std::mem::take(&mut conn.rest);
+        if let Some(client) = client
+            && let Some(conn) = &mut client.conn
+        {
+            let got = conn.got(offered, taken, self.known, &self.log);
+            client.last_id = got.last_id.or(client.last_id.take());
+            if got.is_overtaken {
+                self.note("gap on the way");
+            }
+        }
+    }
+}
+
+/// What came of some bytes.
+#[derive(Default)]
+struct Got {
+    last_id: Option<String>,
+    /// Something is forgotten that was to come.
+    is_overtaken: bool,
+}
+
+impl Conn {
+    fn got(&mut self, offered: &[u8], taken: usize, known: u64, log: &Log) -> Got {
+        let mut got = Got::default();
+        let mut all = std::mem::take(&mut self.rest);
         let mut end = all.len() + taken;
         all.extend_from_slice(offered);
-        if !conn.has_head {
-            let head = all.windows(4).position(|four| four == b"\r\n\r\n");
-            let head = head.expect("a whole head is offered") + 4;
+        let mut head = 0;
+        if !self.has_head {
+            let found = all.windows(4).position(|four| four == b"\r\n\r\n");
+            head = found.expect("a whole head is offered") + 4;
             if !all.starts_with(b"HTTP/1.1 200 ") {
-                (conn.is_over, conn.stream.is_ended) = (true, true);
-                assert!(!conn.stream.is_open, "refused, and yet it is open");
-                return;
+                (self.is_over, self.stream.is_ended) = (true, true);
+                assert!(!self.stream.is_open, "refused, and yet it is open");
+                return got;
             }
-            conn.stream
-                .look_for_gap(&pieces(&all[head..], conn.is_old), log);
-            if end < head {
-                conn.rest = all[..end].to_vec();
-                return;
-            }
-            conn.has_head = true;
-            all.drain(..head);
-            end -= head;
-        } else {
-            conn.stream.look_for_gap(&pieces(&all, conn.is_old), log);
         }
+        let (offered, is_cut) = pieces(&all[head..], self.is_old);
+        got.is_overtaken = self.stream.look_for_gap(&offered, log);
+        if end < head {
+            self.stream.offer(&offered, is_cut, log);
+            self.rest = all[..end].to_vec();
+            return got;
+        }
+        self.has_head = true;
+        all.drain(..head);
+        end -= head;
+        let at = self.read(&all, end, known, log, &mut got);
+        let (left, is_cut) = pieces(&all[at..], self.is_old);
+        self.stream.offer(&left, is_cut, log);
+        self.rest = all[at..end].to_vec();
+        got
+    }
+
+    /// Takes the whole pieces among the first `end` bytes, and gives how many bytes these are.
+    fn read(&mut self, all: &[u8], end: usize, known: u64, log: &Log, got: &mut Got) -> usize {
         let mut at = 0;
         while at < end {
-            let next = reader::next(&all[at..], conn.is_old);
-            match next {
+            match reader::next(&all[at..], self.is_old) {
                 Some((piece, length)) if at + length <= end => {
                     at += length;
-                    conn.take(&piece, known, log);
+                    self.take(&piece, known, log);
                     let id = match piece {
                         Piece::Event(seen) => seen.id,
                         Piece::Position(id) => Some(id),
                         _ => None,
                     };
-                    client.last_id = id.or(client.last_id.take());
+                    got.last_id = id.or(got.last_id.take());
+                    continue;
                 }
-                Some((Piece::Position(id), _)) => {
-                    if !conn.is_position_begun {
-                        conn.stream.position(&id, log);
-                        conn.is_position_begun = true;
-                    }
-                    break;
+                Some((Piece::Position(id), _)) if !self.is_position_begun => {
+                    self.stream.position(&id, log);
+                    self.is_position_begun = true;
                 }
-                Some((Piece::Beat | Piece::End, _)) => break,
-                _ => {
-                    conn.stream.begin_piece();
-                    break;
-                }
+                Some((Piece::Position(_) | Piece::Beat | Piece::End, _)) => {}
+                _ => self.stream.begin_piece(),
             }
+            break;
         }
-        conn.rest = all[at..end].to_vec();
+        at
     }
-}
 
-impl Conn {
-    fn take(&mut self, piece: &Piece, known: u64, log: &super::Log) {
+    fn take(&mut self, piece: &Piece, known: u64, log: &Log) {
         assert!(!self.is_over, "{piece:?} behind the end");
         match piece {
             Piece::Event(seen) => self.stream.event(seen, known, log),
@@ -254,19 +269,19 @@ impl Conn {
             }
             Piece::Beat => {}
             Piece::End => {
-                self.stream.end();
+                self.stream.end(log);
                 self.is_over = true;
             }
         }
     }
 }
 
-/// The whole pieces at the front.
-fn pieces(mut text: &[u8], is_old: bool) -> Vec<Piece> {
+/// The whole pieces at the front, and whether there is more.
+fn pieces(mut text: &[u8], is_old: bool) -> (Vec<Piece>, bool) {
     let mut pieces = Vec::new();
     while let Some((piece, length)) = reader::next(text, is_old) {
         pieces.push(piece);
         text = &text[length..];
     }
-    pieces
+    (pieces, !text.is_empty())
 }

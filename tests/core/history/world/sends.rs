@@ -40,7 +40,8 @@ impl<C: Choices> World<C> {
             _ if self.choices.one_in(6) => data += &"\n".repeat(length.min(50)),
             _ => data += &" x".repeat(length / 2),
         }
-        if retain && self.choices.one_in(4) {
+        let is_clear = retain && self.choices.one_in(4);
+        if is_clear {
             data.clear();
         }
         Draft {
@@ -50,7 +51,10 @@ impl<C: Choices> World<C> {
                 channels,
                 name: self.choices.pick::<&str>(&["", "", "n"]),
                 data,
-                key: self.some_key(),
+                // Without an id nobody could tell it from another.
+                key: self
+                    .some_key()
+                    .filter(|_| !is_clear || self.log.has_history),
                 read: self.now,
             },
             retain,
