@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{Config, Host};
 
 /// The check takes no longer. Only where `HOST` is a name its lookup, which comes first, takes the
 /// resolver's time.
@@ -59,7 +59,10 @@ impl std::error::Error for Unhealthy {}
 
 /// Asks the gateway that runs with `config`, for `limit` at most.
 pub fn check(config: &Config, limit: Duration) -> Result<(), Unhealthy> {
-    let (host, other) = hosts(config.host.as_deref());
+    let (host, other) = hosts(match &config.host {
+        Some(Host::Name(host)) => Some(host),
+        _ => None,
+    });
     let port = config.port;
     ask(host, other, port, limit).map_err(|cause| {
         let (open, close) = if host.contains(':') {

@@ -151,6 +151,7 @@ pub mod header_store;
 pub mod healthcheck;
 pub mod host;
 pub mod http;
+pub mod keys;
 pub mod logfmt;
 pub mod logger;
 pub mod net;

@@ -35,7 +35,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ssegateway::config::{Config, Invocation};
+use ssegateway::config::{Address, CallbackUrl, Config, Host, Invocation};
 use ssegateway::host;
 use ssegateway::logger::Logger;
 use ssegateway::server::Server;
@@ -112,13 +112,14 @@ fn both(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
         .local_addr()
         .map_err(|e| failed("the demo's backend has no address", &e))?;
     let callback = format!("http://{page}/callback");
-    config.callback_url = callback.parse().ok();
+    let uri = callback.parse().ok();
+    config.callback_url = uri.map(|uri| CallbackUrl { uri, socket: None });
 
     let logger =
         Logger::standard(config.log_level).map_err(|e| failed("cannot start the log", &e))?;
     logger.install().map_err(|e| failed("cannot log", &e))?;
     let mut gateway = listen(&mut config, spare).map_err(|why| (1, why))?;
-    let clients_to = (reachable(config.host.as_deref()), config.port);
+    let clients_to = (reachable(host(&config)), config.port);
     Backend::new(Arc::new(Http::new(send_url(&config))), clients_to)
         .serve(listener)
         .map_err(|e| failed("the demo's backend cannot start", &e))?;
@@ -197,6 +198,14 @@ fn listen(config: &mut Config, spare: u16) -> Result<Server, String> {
 }
 
 /// A host under which this machine reaches what listens on `host`.
+/// What `HOST` says; the demo speaks to its gateway over TCP.
+fn host(config: &Config) -> Option<&str> {
+    match &config.host {
+        Some(Host::Name(host)) => Some(host),
+        _ => None,
+    }
+}
+
 fn reachable(host: Option<&str>) -> String {
     let Some(host) = host else {
         return "localhost".to_owned();
@@ -209,14 +218,14 @@ fn reachable(host: Option<&str>) -> String {
 
 fn send_url(config: &Config) -> String {
     let (host, port) = match &config.internal_listen {
-        Some(internal) => (Some(internal.host.as_str()), internal.port),
-        None => (config.host.as_deref(), config.port),
+        Some(Address::Tcp(internal)) => (Some(internal.host.as_str()), internal.port),
+        _ => (host(config), config.port),
     };
     format!("http://{}/internal/send", authority(&reachable(host), port))
 }
 
 fn welcome(config: &Config, page: &impl Display) {
-    let gateway = authority(&reachable(config.host.as_deref()), config.port);
+    let gateway = authority(&reachable(host(config)), config.port);
     say(&format!(
         "The gateway listens on port {port}, with a demo backend behind it. Try:\n\n  \
          a stream       curl -N 'http://{gateway}/events?client=me'\n  \

@@ -2,21 +2,26 @@
 //!
 //! Pure: sources come in as arguments, so that every rule is a line in a test's table.
 
+mod error;
 mod limits;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
 
+use crate::keys::Keys;
 use crate::logfmt::Value;
 use crate::sse::Format;
 
+pub use error::{ConfigError, Source};
 pub use limits::{DescriptorBudget, Limits, Wishes};
 pub use settings::{Default, SETTINGS, Setting};
 
@@ -36,23 +41,95 @@ pub struct HostPort {
     pub port: u16,
 }
 
+/// Where clients connect (contract, sections 8 and 13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// An IP address, an IPv6 one without its brackets, or a host name; the port is `PORT`.
+    Name(String),
+    /// The path of a Unix socket; there is no port.
+    Unix(PathBuf),
+}
+
+/// Where publishers connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host and a port.
+    Tcp(HostPort),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// Where callbacks go. It may hold a secret: it is never shown, logged or part of an error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CallbackUrl {
+    /// Absolute, `http` (or `https` in a build with TLS), with a host: `localhost` where it stands for
+    /// a Unix socket.
+    pub uri: http::Uri,
+    /// The Unix socket that the backend listens on.
+    pub socket: Option<PathBuf>,
+}
+
+/// The origins whose pages may read streams (contract, section 13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Any, without credentials.
+    Any,
+    /// These, with credentials; at least one.
+    Listed(Vec<String>),
+}
+
+/// How lines of the log are written (contract, sections 9 and 14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `[LEVEL] message key=value`
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// The whole configuration of a gateway.
 #[derive(Clone)]
 pub struct Config {
     /// `PORT`: where clients connect.
     pub port: u16,
-    /// `HOST`: the address or name to listen on, an IPv6 address without brackets; `None` for all
-    /// interfaces.
-    pub host: Option<String>,
-    /// `INTERNAL_LISTEN`: where alone `/internal/send` is served; `None` for on `port`.
-    pub internal_listen: Option<HostPort>,
-    /// `CALLBACK_URL`: absolute, `http` (or `https` in a build with TLS), with a host. It may hold
-    /// a secret: it is never shown, logged or part of an error.
-    pub callback_url: Option<http::Uri>,
+    /// `HOST`: the address, name or Unix socket to listen on; `None` for all interfaces.
+    pub host: Option<Host>,
+    /// `INTERNAL_LISTEN`: where alone `/internal/` is served; `None` for where clients connect.
+    pub internal_listen: Option<Address>,
+    /// `UNIX_MODE`: the mode of Unix sockets that are listened on.
+    pub unix_mode: u32,
+    /// `CALLBACK_URL`.
+    pub callback_url: Option<CallbackUrl>,
+    /// `INTERNAL_KEY`: what requests under `/internal/` have to show. Never shown.
+    pub internal_key: Option<Keys>,
+    /// `INTERNAL_KEY_FILE`: where that is read instead.
+    pub internal_key_file: Option<PathBuf>,
+    /// `CALLBACK_AUTHORIZATION`: the `Authorization` field of callbacks, good as a field's value. Never
+    /// shown.
+    pub callback_authorization: Option<String>,
+    /// `CALLBACK_AUTHORIZATION_FILE`: where that is read instead.
+    pub callback_authorization_file: Option<PathBuf>,
+    /// `GATEWAY_URL`: where the backend reaches this gateway, good as a field's value.
+    pub gateway_url: Option<String>,
+    /// `CORS_ORIGINS`; `None` for no CORS.
+    pub cors: Option<Origins>,
     /// `HEARTBEAT_INTERVAL_SECONDS`: 1 second to a day.
     pub heartbeat: Duration,
+    /// `REFUSE_MODE`: whether a refusal is a stream for those who ask for one.
+    pub refuses_by_stream: bool,
+    /// `RETRY_MILLISECONDS`, or what follows from `REFUSE_MODE` and `RECONNECT_SPREAD_SECONDS`; `None`:
+    /// no stream begins with a `retry:`.
+    pub retry: Option<u32>,
+    /// `RECONNECT_SPREAD_SECONDS`: the span over which clients are to come again after a shutdown; zero
+    /// for none.
+    pub reconnect_spread: Duration,
+    /// `MAX_STREAM_SECONDS`: how long a stream lasts, give or take a tenth; zero for as long as it
+    /// likes.
+    pub max_stream: Duration,
     /// `LOG_LEVEL`: error, warn, info or debug.
     pub log_level: LevelFilter,
+    /// `LOG_FORMAT`: text or json.
+    pub log_format: LogFormat,
     /// `EVENT_FORMAT`: event or envelope (contract, section 16).
     pub event_format: Format,
     /// Everything of section 6, already fitted to the descriptor limit.
@@ -62,13 +139,14 @@ pub struct Config {
 }
 
 impl fmt::Debug for Config {
-    /// Without the callback URL.
+    /// Without what may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("port", &self.port)
             .field("host", &self.host)
             .field("internal_listen", &self.internal_listen)
             .field("callback_url_set", &self.callback_url.is_some())
+            .field("internal_key_set", &self.internal_key.is_some())
             .field("heartbeat", &self.heartbeat)
             .field("log_level", &self.log_level)
             .field("event_format", &self.event_format)
@@ -91,91 +169,8 @@ pub enum Invocation {
     Version(String),
 }
 
-/// Where a value was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// In the environment.
-    Environment,
-    /// On the command line.
-    Flag,
-}
-
-/// Why there is no configuration; displays as one sentence for people, which never holds the
-/// callback URL or a part of it. Exit code 2.
-#[derive(Clone, Debug)]
-pub enum ConfigError {
-    /// A value that the setting does not allow.
-    Invalid {
-        /// Whose value it is.
-        setting: &'static Setting,
-        /// Where it was given.
-        source: Source,
-        /// The value, escaped; `None` for one that is never shown.
-        value: Option<String>,
-        /// What is allowed.
-        allowed: String,
-    },
-    /// A flag that is no setting's; `None` when it cannot be shown, as it could hold a value.
-    UnknownFlag(Option<String>),
-    /// A flag of this name without a value behind it.
-    MissingValue(String),
-    /// A flag of this name that takes no value has one.
-    UnexpectedValue(&'static str),
-    /// A flag of this name given twice.
-    Repeated(String),
-    /// An argument that belongs to no flag. It is not kept: it could be a callback URL.
-    StrayArgument,
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConfigError::Invalid {
-                setting,
-                source,
-                value,
-                allowed,
-            } => {
-                let (name, flag) = (setting.name, setting.flag());
-                match source {
-                    Source::Environment => {
-                        write!(f, "environment variable {name} (or flag --{flag})")?;
-                    }
-                    Source::Flag => write!(f, "flag --{flag} (or environment variable {name})")?,
-                }
-                match value {
-                    Some(value) => write!(f, " is {value}")?,
-                    None => f.write_str(
-                        " has a value that cannot be used (not shown, it may hold a secret)",
-                    )?,
-                }
-                write!(f, ", but must be {allowed}")
-            }
-            ConfigError::UnknownFlag(Some(flag)) => {
-                write!(f, "there is no flag {flag}; --help lists all flags")
-            }
-            ConfigError::UnknownFlag(None) => {
-                f.write_str("there is a flag that is unknown; --help lists all flags")
-            }
-            ConfigError::MissingValue(flag) => write!(
-                f,
-                "flag --{flag} has no value; give one as --{flag} VALUE or --{flag}=VALUE"
-            ),
-            ConfigError::UnexpectedValue(flag) => {
-                write!(f, "flag --{flag} takes no value; leave it out")
-            }
-            ConfigError::Repeated(flag) => {
-                write!(f, "flag --{flag} is given more than once; give it once")
-            }
-            ConfigError::StrayArgument => f.write_str(
-                "there is an argument that belongs to no flag; settings are given as --flag VALUE \
-                 or --flag=VALUE, and --help lists them",
-            ),
-        }
-    }
-}
+/// Milliseconds after which browsers come back by themselves.
+const BROWSERS_RETRY: u32 = 3000;
 
 /// What the command line holds: a value for some settings, or a question.
 enum CommandLine {
@@ -222,6 +217,7 @@ impl Config {
                 given.push(setting.name);
             }
         }
+        config.agree(&given)?;
         config.fit(host, &given);
         Ok(purpose(config))
     }
@@ -232,9 +228,21 @@ impl Config {
             port: 0,
             host: None,
             internal_listen: None,
+            unix_mode: 0,
             callback_url: None,
+            internal_key: None,
+            internal_key_file: None,
+            callback_authorization: None,
+            callback_authorization_file: None,
+            gateway_url: None,
+            cors: None,
             heartbeat: Duration::ZERO,
+            refuses_by_stream: false,
+            retry: None,
+            reconnect_spread: Duration::ZERO,
+            max_stream: Duration::ZERO,
             log_level: LevelFilter::Off,
+            log_format: LogFormat::Text,
             event_format: Format::Plain,
             limits: Limits::wished(),
             notes: Vec::new(),
@@ -246,6 +254,24 @@ impl Config {
             }
         }
         config
+    }
+
+    /// Settings that exclude each other, and one that follows from others.
+    fn agree(&mut self, given: &[&'static str]) -> Result<(), ConfigError> {
+        for (name, file) in [
+            ("INTERNAL_KEY", "INTERNAL_KEY_FILE"),
+            ("CALLBACK_AUTHORIZATION", "CALLBACK_AUTHORIZATION_FILE"),
+        ] {
+            if given.contains(&name) && given.contains(&file) {
+                return Err(ConfigError::Conflict(name, file));
+            }
+        }
+        if self.refuses_by_stream || !self.reconnect_spread.is_zero() {
+            // A browser keeps a `retry:` for good: one that was meant for a bad hour has to be taken
+            // back by the next stream.
+            self.retry = self.retry.or(Some(BROWSERS_RETRY));
+        }
+        Ok(())
     }
 
     /// Fits the limits to the machine and notes which of the settings in `given` had to give way.

@@ -1,17 +1,14 @@
 //! The one table of settings: name, default, what is allowed, meaning (contract, sections 6, 8,
-//! 10 to 12 and 16). The parser, `--help` and [`Limits::default`](super::Limits) all read it.
+//! 10 to 14 and 16). The parser, `--help` and [`Limits::default`](super::Limits) all read it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use log::LevelFilter;
-
+use super::Config;
 use super::limits::{Limits, MOST_STREAMS};
-use super::{Config, HostPort};
-use crate::sse::Format;
+use super::values::*;
 
 /// Most seconds that a setting takes: a day.
-const DAY: u64 = 86_400;
+pub(super) const DAY: u64 = 86_400;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
@@ -122,15 +119,39 @@ pub static SETTINGS: &[Setting] = &[
     own("PORT", Default::Is("3000"), "NUMBER", set_port,
         "Port that clients connect to, 1 to 65535."),
     own("HOST", Default::Unset("all interfaces, IPv4 and IPv6"), "HOST", set_host,
-        "IP address or host name to listen on."),
-    own("INTERNAL_LISTEN", Default::Unset("/internal/send is served on PORT"), "HOST:PORT", set_internal_listen,
-        "Address that alone serves /internal/send, and the health routes besides."),
+        "IP address or host name to listen on, or unix:/path for a Unix socket."),
+    own("INTERNAL_LISTEN", Default::Unset("/internal/ is served on PORT"), "HOST:PORT", set_internal_listen,
+        "Address, or unix:/path, that alone serves /internal/, and the health routes besides."),
+    own("UNIX_MODE", Default::Is("660"), "OCTAL", set_unix_mode,
+        "Mode of the Unix sockets that are listened on."),
+    own("INTERNAL_KEY", Default::Unset("none, /internal/ is open to whoever reaches it"), "KEY", set_internal_key,
+        "Key that requests under /internal/ must bear; two, separated by a comma, while one replaces the other."),
+    own("INTERNAL_KEY_FILE", Default::Unset("none"), "PATH", set_internal_key_file,
+        "File that holds INTERNAL_KEY instead; read again on SIGHUP."),
+    own("CORS_ORIGINS", Default::Unset("none, no CORS"), "ORIGINS", set_cors,
+        "Origins whose pages may read streams, separated by commas; * for any, without credentials."),
     own("CALLBACK_URL", Default::Unset("none, streams are refused"), "URL", set_callback_url,
         "The backend's URL that is asked at each connect and told of each disconnect."),
+    own("CALLBACK_AUTHORIZATION", Default::Unset("none"), "VALUE", set_callback_authorization,
+        "The Authorization field of every callback."),
+    own("CALLBACK_AUTHORIZATION_FILE", Default::Unset("none"), "PATH", set_callback_authorization_file,
+        "File that holds CALLBACK_AUTHORIZATION instead; read again on SIGHUP."),
+    own("GATEWAY_URL", Default::Unset("none"), "URL", set_gateway_url,
+        "Where the backend reaches this gateway, as every callback tells it."),
+    own("REFUSE_MODE", Default::Is("status"), "MODE", set_refuse_mode,
+        "How streams are refused: status, or stream for a stream that tells why and ends."),
+    own("RETRY_MILLISECONDS", Default::Unset("none; 3000 with REFUSE_MODE=stream or RECONNECT_SPREAD_SECONDS"), "MILLISECONDS", set_retry,
+        "The retry that every stream begins with, 0 to 86400000."),
+    own("RECONNECT_SPREAD_SECONDS", Default::Is("0"), "SECONDS", set_reconnect_spread,
+        "Span over which clients come again after a shutdown, 0 to 3600."),
+    own("MAX_STREAM_SECONDS", Default::Is("0"), "SECONDS", set_max_stream,
+        "Time after which a stream ends, give or take a tenth; 0 for never, at most 31536000."),
     own("HEARTBEAT_INTERVAL_SECONDS", Default::Is("15"), "SECONDS", set_heartbeat,
         "Time between heartbeats on a stream, 1 to 86400."),
     own("LOG_LEVEL", Default::Is("info"), "LEVEL", set_log_level,
         "Least important level that is logged: error, warn, info or debug."),
+    own("LOG_FORMAT", Default::Is("text"), "FORMAT", set_log_format,
+        "How lines of the log are written: text, or json for an object a line."),
     own("EVENT_FORMAT", Default::Is("event"), "FORMAT", set_event_format,
         "How events with a name go out: event, or envelope for the name within the data."),
 
@@ -215,7 +236,10 @@ impl Setting {
 
     /// Whether its value may hold a secret and is never shown.
     pub(super) fn is_secret(&self) -> bool {
-        self.name == "CALLBACK_URL"
+        matches!(
+            self.name,
+            "CALLBACK_URL" | "INTERNAL_KEY" | "CALLBACK_AUTHORIZATION"
+        )
     }
 
     /// What stands for the value in `--help`.
@@ -271,129 +295,4 @@ impl Setting {
         }
         self.set_limit(&mut config.limits, text).unwrap_or(Ok(()))
     }
-}
-
-/// Decimal digits only: no sign, no space, no unit.
-fn number(text: &str, min: u64, max: u64) -> Option<u64> {
-    if !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok().filter(|n| (min..=max).contains(n))
-}
-
-fn port(text: &str) -> Option<u16> {
-    number(text, 1, 65_535).and_then(|n| u16::try_from(n).ok())
-}
-
-fn set_port(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    config.port = port(text).ok_or("a whole number from 1 to 65535")?;
-    Ok(())
-}
-
-fn set_host(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-    let good = match bare {
-        Some(v6) => is_v6(v6),
-        None => is_v6(text) || is_name(text),
-    };
-    if !good {
-        return Err("an IP address or a host name, without a port");
-    }
-    config.host = Some(bare.unwrap_or(text).to_owned());
-    Ok(())
-}
-
-fn set_internal_listen(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let allowed = "host:port or [IPv6 address]:port, with a port from 1 to 65535";
-    let (host, port_text) = text.rsplit_once(':').ok_or(allowed)?;
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    let good = match bare {
-        Some(v6) => is_v6(v6),
-        None => is_name(host),
-    };
-    match port(port_text) {
-        Some(port) if good => {
-            config.internal_listen = Some(HostPort {
-                host: bare.unwrap_or(host).to_owned(),
-                port,
-            });
-            Ok(())
-        }
-        _ => Err(allowed),
-    }
-}
-
-/// An IPv6 address, with a zone such as `%eth0` or without.
-fn is_v6(text: &str) -> bool {
-    let (address, zone) = match text.split_once('%') {
-        Some((address, zone)) => (address, Some(zone)),
-        None => (text, None),
-    };
-    address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(is_name)
-}
-
-/// An IPv4 address or a host name. Digits and dots alone are an address or nothing.
-fn is_name(text: &str) -> bool {
-    if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return text.parse::<Ipv4Addr>().is_ok();
-    }
-    let in_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    text.len() <= 253 && text.bytes().all(in_name) && !text.starts_with(['-', '.'])
-}
-
-fn set_callback_url(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let allowed = "an absolute URL such as http://127.0.0.1:8080/callback";
-    let uri: http::Uri = text.parse().map_err(|_| allowed)?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") if cfg!(feature = "tls") => {}
-        Some("https") => {
-            return Err(
-                "an http URL: this build has no TLS, build it with `--features tls` for https",
-            );
-        }
-        _ => return Err(allowed),
-    }
-    let authority = uri.authority().ok_or(allowed)?;
-    if authority.host().is_empty() {
-        return Err(allowed);
-    }
-    // A port out of range reads as no port at all, and so would an empty one, as a variable that
-    // expanded to nothing leaves behind: port 80 would be a surprise.
-    let after_host = authority.as_str().rsplit(['@', ']']).next().unwrap_or("");
-    if after_host.contains(':') && uri.port_u16().is_none_or(|port| port == 0) {
-        return Err("a URL whose port, where it has one, is from 1 to 65535");
-    }
-    config.callback_url = Some(uri);
-    Ok(())
-}
-
-fn set_heartbeat(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let seconds = number(text, 1, DAY).ok_or("a whole number of seconds from 1 to 86400")?;
-    config.heartbeat = Duration::from_secs(seconds);
-    Ok(())
-}
-
-fn set_log_level(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let levels = [
-        LevelFilter::Error,
-        LevelFilter::Warn,
-        LevelFilter::Info,
-        LevelFilter::Debug,
-    ];
-    config.log_level = levels
-        .into_iter()
-        .find(|level| level.as_str().eq_ignore_ascii_case(text))
-        .ok_or("error, warn, info or debug")?;
-    Ok(())
-}
-
-fn set_event_format(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let formats = [("event", Format::Plain), ("envelope", Format::Envelope)];
-    config.event_format = formats
-        .into_iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(text))
-        .map(|(_, format)| format)
-        .ok_or("event or envelope")?;
-    Ok(())
 }

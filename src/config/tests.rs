@@ -1,5 +1,7 @@
 //! Tables over every setting.
 
+mod operation;
+
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStringExt;
 
@@ -20,13 +22,26 @@ type Row = (
 #[rustfmt::skip] // A table is read in columns.
 const ROWS: &[Row] = &[
     ("PORT", "3000", ("1", "1"), &["0", "65536"]),
-    ("HOST", "None", ("::1", "Some(\"::1\")"), &["a b", "1.2.3", "localhost:80", "[1.2.3.4]", "-x", "::1%"]),
-    ("INTERNAL_LISTEN", "None", ("[::1]:9", "Some(HostPort { host: \"::1\", port: 9 })"),
-        &["localhost", ":80", "a:0", "a:65536", "::1:80", "[::1]", "[a]:80", "a b:80"]),
+    ("HOST", "None", ("::1", "Some(Name(\"::1\"))"), &["unix:", "unix:a", "unix:/a/", "a b", "1.2.3", "localhost:80", "[1.2.3.4]", "-x", "::1%"]),
+    ("INTERNAL_LISTEN", "None", ("[::1]:9", "Some(Tcp(HostPort { host: \"::1\", port: 9 }))"),
+        &["unix:", "unix:relative", "localhost", ":80", "a:0", "a:65536", "::1:80", "[::1]", "[a]:80", "a b:80"]),
+    ("UNIX_MODE", "660", ("0600", "600"), &["8", "778", "1000", "00777", "rw"]),
+    ("INTERNAL_KEY", "None", ("k,l", "Some(Keys)"), &["a b", ",", "a,b,c"]),
+    ("INTERNAL_KEY_FILE", "None", ("/run/k", "Some(\"/run/k\")"), &["a\nb"]),
+    ("CORS_ORIGINS", "None", ("https://A.example:8443 ,http://b", "Some(Listed([\"https://a.example:8443\", \"http://b\"]))"),
+        &["a", "http://", "http://a/", "http://a,", "*,http://a", "null", "http://a b"]),
     ("CALLBACK_URL", "None", ("http://b/c?d=e", "Some(http://b/c?d=e)"),
         &["/path", "b:80", "ftp://b/", "http://", "http:///x", "http://b:/", "http://b:0/", "http://b:99999/", "http://a b/"]),
+    ("CALLBACK_AUTHORIZATION", "None", ("Bearer k", "Some(\"Bearer k\")"), &[" a", "a\nb", "\u{e9}"]),
+    ("CALLBACK_AUTHORIZATION_FILE", "None", ("/run/a", "Some(\"/run/a\")"), &["a\nb"]),
+    ("GATEWAY_URL", "None", ("http://10.0.0.7:3001", "Some(\"http://10.0.0.7:3001\")"), &["a", "/a", "ftp://a", "http://a b"]),
+    ("REFUSE_MODE", "false", ("STREAM", "true"), &["streams", "yes"]),
+    ("RETRY_MILLISECONDS", "None", ("0", "Some(0)"), &["86400001"]),
+    ("RECONNECT_SPREAD_SECONDS", "0ns", ("3600", "3600s"), &["3601"]),
+    ("MAX_STREAM_SECONDS", "0ns", ("31536000", "31536000s"), &["31536001"]),
     ("HEARTBEAT_INTERVAL_SECONDS", "15s", ("86400", "86400s"), &["0", "86401"]),
     ("LOG_LEVEL", "Info", ("DEBUG", "Debug"), &["trace", "off", "verbose"]),
+    ("LOG_FORMAT", "Text", ("JSON", "Json"), &["logfmt", "text,json"]),
     ("EVENT_FORMAT", "Plain", ("ENVELOPE", "Envelope"), &["plain", "events", "envelope,event"]),
     ("MAX_HEAD_BYTES", "32768", ("1024", "1024"), &["1023", "1048577"]),
     ("MAX_HEADERS", "100", ("256", "256"), &["0", "257"]),
@@ -83,7 +98,19 @@ fn shown(config: &Config, name: &str) -> String {
         "PORT" => config.port.to_string(),
         "HOST" => format!("{:?}", config.host),
         "INTERNAL_LISTEN" => format!("{:?}", config.internal_listen),
-        "CALLBACK_URL" => format!("{:?}", config.callback_url),
+        "UNIX_MODE" => format!("{:o}", config.unix_mode),
+        "INTERNAL_KEY" => format!("{:?}", config.internal_key),
+        "INTERNAL_KEY_FILE" => format!("{:?}", config.internal_key_file),
+        "CORS_ORIGINS" => format!("{:?}", config.cors),
+        "CALLBACK_URL" => format!("{:?}", config.callback_url.as_ref().map(|url| &url.uri)),
+        "CALLBACK_AUTHORIZATION" => format!("{:?}", config.callback_authorization),
+        "CALLBACK_AUTHORIZATION_FILE" => format!("{:?}", config.callback_authorization_file),
+        "GATEWAY_URL" => format!("{:?}", config.gateway_url),
+        "REFUSE_MODE" => config.refuses_by_stream.to_string(),
+        "RETRY_MILLISECONDS" => format!("{:?}", config.retry),
+        "RECONNECT_SPREAD_SECONDS" => format!("{:?}", config.reconnect_spread),
+        "MAX_STREAM_SECONDS" => format!("{:?}", config.max_stream),
+        "LOG_FORMAT" => format!("{:?}", config.log_format),
         "HEARTBEAT_INTERVAL_SECONDS" => format!("{:?}", config.heartbeat),
         "LOG_LEVEL" => format!("{:?}", config.log_level),
         "EVENT_FORMAT" => format!("{:?}", config.event_format),
@@ -119,6 +146,14 @@ fn shown(config: &Config, name: &str) -> String {
         "SHUTDOWN_TIMEOUT_SECONDS" => format!("{:?}", l.shutdown_timeout),
         _ => panic!("a setting without a test: {name}"),
     }
+}
+
+/// Whose value is in no error.
+fn is_secret(name: &str) -> bool {
+    matches!(
+        name,
+        "CALLBACK_URL" | "INTERNAL_KEY" | "CALLBACK_AUTHORIZATION"
+    )
 }
 
 fn read(args: &[&str], env: &[(&str, &str)]) -> Result<Invocation, ConfigError> {
@@ -179,7 +214,8 @@ fn invalid_values_are_named_with_what_is_allowed() {
     for (name, _, _, bad) in ROWS {
         let flag = flag(name);
         let garbage: &[&str] = match *name {
-            "HOST" | "INTERNAL_LISTEN" | "CALLBACK_URL" => &[],
+            "HOST" | "INTERNAL_LISTEN" => &[],
+            name if is_secret(name) || name.ends_with("_FILE") => &[],
             _ => GARBAGE,
         };
         for bad in bad.iter().chain(garbage) {
@@ -187,7 +223,7 @@ fn invalid_values_are_named_with_what_is_allowed() {
                 assert!(error.contains(name) && error.contains(&flag), "{error}");
                 assert!(error.contains("but must be "), "{error}");
                 assert!(!error.contains('\n'), "{error}");
-                if *name != "CALLBACK_URL" {
+                if !is_secret(name) {
                     assert!(
                         error.contains(&format!("is {},", Value::new(bad))),
                         "{error}"
@@ -203,7 +239,7 @@ fn invalid_values_are_named_with_what_is_allowed() {
         );
         let error = result.expect_err(name).to_string();
         assert!(error.contains(name), "{error}");
-        assert_eq!(error.contains(r#""12\xff""#), *name != "CALLBACK_URL");
+        assert_eq!(error.contains(r#""12\xff""#), !is_secret(name));
     }
 }
 
@@ -272,7 +308,7 @@ fn callback_urls_are_kept_verbatim() {
         "http://[::1]/?a=b:c@d",
     ] {
         let uri = config(&["--callback-url", url], &[]).callback_url;
-        assert_eq!(uri.expect("set").to_string(), url);
+        assert_eq!(uri.expect("set").uri.to_string(), url);
     }
 }
 
@@ -298,11 +334,12 @@ fn hosts() {
         ("fe80::1%eth0", "fe80::1%eth0"), ("a-b.example", "a-b.example"),
     ];
     for (given, host) in table {
-        assert_eq!(config(&["--host", given], &[]).host.as_deref(), Some(host));
+        let expected = Some(Host::Name(host.to_owned()));
+        assert_eq!(config(&["--host", given], &[]).host, expected);
     }
     let listen = config(&["--internal-listen=localhost:8081"], &[]).internal_listen;
     let (host, port) = ("localhost".to_owned(), 8081);
-    assert_eq!(listen, Some(HostPort { host, port }));
+    assert_eq!(listen, Some(Address::Tcp(HostPort { host, port })));
 }
 
 #[test]
@@ -357,7 +394,8 @@ fn a_healthcheck_has_the_settings_of_a_run() {
     let args = ["--port=1", "--healthcheck", "--host", "::1"];
     match read(&args, &[("LOG_LEVEL", "warn")]) {
         Ok(Invocation::Healthcheck(config)) => {
-            assert_eq!((config.port, config.host.as_deref()), (1, Some("::1")));
+            let host = Some(Host::Name("::1".to_owned()));
+            assert_eq!((config.port, config.host), (1, host));
             assert_eq!(config.log_level, LevelFilter::Warn);
         }
         other => panic!("{other:?}"),

@@ -112,7 +112,7 @@ impl Server {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let workers = config.callback_url.clone().map(|url| {
             // The waker's pipe outlives the workers: a wake that fails has nobody to wake.
-            Workers::new(start::worker_settings(config, url), epoch, move || {
+            Workers::new(start::worker_settings(config, url.uri), epoch, move || {
                 let _ = waker.wake();
             })
         });

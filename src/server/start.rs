@@ -7,7 +7,7 @@ use mio::{Interest, Poll, Token};
 
 use super::LISTENER;
 use super::accept::Listener;
-use crate::config::Config;
+use crate::config::{Address, Config, Host};
 use crate::gateway::Scope;
 use crate::net::{self, SocketOptions};
 use crate::workers;
@@ -83,10 +83,14 @@ pub(super) fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, S
         Some(_) => Scope::Public,
         None => Scope::Whole,
     };
-    let host = config.host.as_deref();
+    let host = match &config.host {
+        Some(Host::Unix(_)) => return Err(StartError::System(io::ErrorKind::Unsupported.into())),
+        Some(Host::Name(host)) => Some(host.as_str()),
+        None => None,
+    };
     let setting = if host.is_some() { "HOST, PORT" } else { "PORT" };
     let mut listeners: Vec<Listener> = open(setting, host, config.port, scope)?.collect();
-    if let Some(at) = internal {
+    if let Some(Address::Tcp(at)) = internal {
         listeners.extend(open(
             "INTERNAL_LISTEN",
             Some(&at.host),

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms that take bytes and `now` and give bytes and effects.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "gateway",
     "http",
     "wire",
@@ -13,6 +13,7 @@ const PURE: [&str; 13] = [
     "callback.rs",
     "event_id.rs",
     "header_store.rs",
+    "keys.rs",
     "logfmt.rs",
     "sse.rs",
     "time.rs",

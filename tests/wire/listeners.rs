@@ -221,15 +221,18 @@ fn a_flag_wins_over_the_environment_and_empty_is_unset() {
 
 #[test]
 fn every_setting_refuses_what_it_cannot_be() {
-    const VALUE: &str = "not;allowed";
+    const VALUE: &str = "not\nallowed;";
+    const SHOWN: &str = r"not\nallowed;";
+    const SECRETS: [&str; 3] = ["CALLBACK_URL", "INTERNAL_KEY", "CALLBACK_AUTHORIZATION"];
     for setting in SETTINGS {
         let flag = format!("--{}", setting.flag());
         let by_env = program(&[(setting.name, VALUE)], &[]).output();
         let by_flag = program(&[], &[&flag, VALUE]).output();
         for output in [by_env, by_flag] {
             let output = output.expect("a program");
-            let shown = String::from_utf8_lossy(&output.stderr).contains(VALUE);
-            assert_eq!(shown, setting.name != "CALLBACK_URL", "{}", setting.name);
+            let is_shown = String::from_utf8_lossy(&output.stderr).contains(SHOWN);
+            let is_secret = SECRETS.contains(&setting.name);
+            assert_ne!(is_shown, is_secret, "{}", setting.name);
             assert_refused(&output, 2, &[setting.name, "must be"]);
         }
     }
@@ -315,7 +318,12 @@ fn help_lists_every_setting_with_its_default() {
     for (name, default) in [
         ("PORT", "3000"),
         ("HEARTBEAT_INTERVAL_SECONDS", "15"),
+        ("UNIX_MODE", "660"),
+        ("REFUSE_MODE", "status"),
+        ("RECONNECT_SPREAD_SECONDS", "0"),
+        ("MAX_STREAM_SECONDS", "0"),
         ("LOG_LEVEL", "info"),
+        ("LOG_FORMAT", "text"),
         ("EVENT_FORMAT", "event"),
         ("MAX_HEAD_BYTES", "32768"),
         ("MAX_HEADERS", "100"),
