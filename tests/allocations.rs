@@ -32,10 +32,8 @@ impl House {
     /// Streams that are open, and somebody to send to them.
     fn open() -> House {
         let settings = Settings {
-            is_configured: true,
             heartbeat: HEARTBEAT,
-            event_format: Format::Plain,
-            limits: Limits::default(),
+            ..Settings::new(Limits::default())
         };
         let mut issued = 0_u128;
         let mut gateway = Gateway::new(settings, move |bytes| {

@@ -35,9 +35,12 @@ mod trim;
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::callback::{Job, JobId, Reason};
-use crate::config::Limits;
+use crate::config::{Limits, Origins};
 use crate::http::reply::Date;
+use crate::keys::Keys;
 use crate::sse::Format;
 use crate::time::Time;
 
@@ -113,6 +116,39 @@ pub struct Settings {
     pub event_format: Format,
     /// The limits of the contract's section 6.
     pub limits: Limits,
+    /// Names this process in what it tells (contract, section 13).
+    pub boot: Uuid,
+    /// What requests under `/internal/` have to show; `None`: nothing.
+    pub keys: Option<Keys>,
+    /// The origins whose pages may read streams; `None` for no CORS.
+    pub cors: Option<Origins>,
+    /// Whether a refusal is a stream for those who ask for one.
+    pub refuses_by_stream: bool,
+    /// Milliseconds of the `retry:` that every stream begins with, if it does.
+    pub retry: Option<u32>,
+    /// The span over which clients are to come again after a shutdown; zero for none.
+    pub reconnect_spread: Duration,
+    /// How long a stream lasts, give or take a tenth; zero for as long as it likes.
+    pub max_stream: Duration,
+}
+
+impl Settings {
+    /// What holds by default in a gateway that has a callback URL.
+    pub fn new(limits: Limits) -> Settings {
+        Settings {
+            is_configured: true,
+            heartbeat: Duration::from_secs(15),
+            event_format: Format::Plain,
+            limits,
+            boot: Uuid::nil(),
+            keys: None,
+            cors: None,
+            refuses_by_stream: false,
+            retry: None,
+            reconnect_spread: Duration::ZERO,
+            max_stream: Duration::ZERO,
+        }
+    }
 }
 
 /// How many of what there are; for logs, tests and the end of a shutdown.
@@ -163,6 +199,11 @@ impl<S> Gateway<S> {
     /// 12); what happens from now on happens then.
     pub fn set_clock(&mut self, millis: u64) {
         self.hub.history.set_clock(millis);
+    }
+
+    /// What requests under `/internal/` have to show from now on.
+    pub fn set_keys(&mut self, keys: Option<Keys>) {
+        self.hub.settings.keys = keys;
     }
 
     // ---- verbs: what happens to a connection ----

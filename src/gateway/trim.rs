@@ -115,12 +115,7 @@ mod tests {
     use crate::config::Limits;
 
     fn gateway() -> Gateway<()> {
-        let settings = Settings {
-            event_format: Default::default(),
-            is_configured: true,
-            heartbeat: Duration::from_secs(15),
-            limits: Limits::default(),
-        };
+        let settings = Settings::new(Limits::default());
         let mut seed = 0u64;
         Gateway::new(settings, move |bytes| {
             seed += 1;

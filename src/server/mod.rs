@@ -21,7 +21,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::callback::{CallbackResult, Job, Outcome};
 use crate::config::Config;
-use crate::gateway::{ConnId, Effect, Gateway, Settings};
+use crate::gateway::{ConnId, Effect, Gateway};
 use crate::host;
 use crate::net::{self, Transfer};
 use crate::time::Time;
@@ -116,17 +116,13 @@ impl Server {
                 let _ = waker.wake();
             })
         });
-        let settings = Settings {
-            is_configured: workers.is_some(),
-            heartbeat: config.heartbeat,
-            event_format: config.event_format,
-            limits: config.limits.clone(),
-        };
+        let mut random = host::randomness();
+        let settings = start::settings(config, &mut random);
         Ok(Server {
             poll,
             listeners,
             signals,
-            gateway: Gateway::new(settings, host::randomness()),
+            gateway: Gateway::new(settings, random),
             workers,
             unfinished: VecDeque::new(),
             turn_left: 0,

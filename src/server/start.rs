@@ -8,8 +8,9 @@ use mio::{Interest, Poll, Token};
 use super::LISTENER;
 use super::accept::Listener;
 use crate::config::{Address, Config, Host};
-use crate::gateway::Scope;
+use crate::gateway::{Scope, Settings};
 use crate::net::{self, SocketOptions};
+use crate::tokens;
 use crate::workers;
 
 /// Why a gateway could not start.
@@ -106,6 +107,24 @@ pub(super) fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, S
         )?;
     }
     Ok(listeners)
+}
+
+pub(super) fn settings(config: &Config, random: &mut impl FnMut(&mut [u8])) -> Settings {
+    let mut boot = [0; 16];
+    random(&mut boot);
+    Settings {
+        is_configured: config.callback_url.is_some(),
+        heartbeat: config.heartbeat,
+        event_format: config.event_format,
+        limits: config.limits.clone(),
+        boot: tokens::from_random(boot),
+        keys: config.internal_key.clone(),
+        cors: config.cors.clone(),
+        refuses_by_stream: config.refuses_by_stream,
+        retry: config.retry,
+        reconnect_spread: config.reconnect_spread,
+        max_stream: config.max_stream,
+    }
 }
 
 pub(super) fn worker_settings(config: &Config, url: http::Uri) -> workers::CallbackSettings {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use ssegateway::callback::Job;
 use ssegateway::config::Limits;
 use ssegateway::gateway::{ConnId, Gateway, Settings};
-use ssegateway::sse::Format;
 use ssegateway::time::Time;
 use uuid::Uuid;
 
@@ -119,12 +118,7 @@ fn limits(choices: &mut impl Choices) -> Limits {
 }
 
 fn gateway(limits: &Limits, mut seed: u64) -> Gateway<()> {
-    let settings = Settings {
-        is_configured: true,
-        heartbeat: Duration::from_secs(15),
-        event_format: Format::Plain,
-        limits: limits.clone(),
-    };
+    let settings = Settings::new(limits.clone());
     Gateway::new(settings, move |bytes| {
         for chunk in bytes.chunks_mut(8) {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

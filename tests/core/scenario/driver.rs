@@ -7,7 +7,6 @@ use std::time::Duration;
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::config::Limits;
 use ssegateway::gateway::{Broken, ConnId, Effect, Gateway, MOST_PIECES, Scope, Settings};
-use ssegateway::sse::Format;
 use ssegateway::time::Time;
 use ssegateway::wire::{Directives, Event, Joins};
 
@@ -57,12 +56,7 @@ pub(crate) struct Script {
 }
 
 pub(crate) fn settings() -> Settings {
-    Settings {
-        is_configured: true,
-        heartbeat: Duration::from_secs(15),
-        event_format: Format::Plain,
-        limits: Limits::default(),
-    }
+    Settings::new(Limits::default())
 }
 
 /// Bytes for tokens: a number, which is another one each time.

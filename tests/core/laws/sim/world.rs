@@ -17,7 +17,6 @@ use std::time::Duration;
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::config::Limits;
 use ssegateway::gateway::{Broken, ConnId, Counts, Effect, Gateway, Settings};
-use ssegateway::sse::Format;
 use ssegateway::time::Time;
 use ssegateway::wire::Directives;
 use uuid::Uuid;
@@ -92,10 +91,8 @@ impl<C: Choices> World<C> {
         };
         let heartbeat = Duration::from_secs(*choices.pick(&[1, 15, 40]));
         let settings = Settings {
-            is_configured: true,
             heartbeat,
-            event_format: Format::Plain,
-            limits: limits.clone(),
+            ..Settings::new(limits.clone())
         };
         let mut issued = 0_u128;
         World {
