@@ -32,6 +32,14 @@ impl Tick {
         )
     }
 
+    /// When it comes.
+    pub fn time(self) -> Time {
+        match self {
+            Tick::NEVER => Time::NEVER,
+            Tick(tick) => Time(u64::from(tick) * TICK_MS),
+        }
+    }
+
     fn last_before(time: Time) -> Tick {
         Tick(u32::try_from(time.0 / TICK_MS).unwrap_or(u32::MAX - 1))
     }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::ConnId;
 use super::backlog::Backlog;
 use super::channels::Joined;
-use super::eviction::Held;
+use super::eviction::{Charged, Held};
 use crate::buf::ByteQueue;
 use crate::callback::JobId;
 use crate::config::Limits;
@@ -53,7 +53,7 @@ pub(super) struct Conn<S> {
     /// When its timer fires; none later than the deadline.
     pub(super) armed: Tick,
     /// The part of the gateway's totals of held bytes that is this connection's.
-    pub(super) charged: Held,
+    pub(super) charged: Charged,
     /// The number of the request under way, once bytes of it stay; zero for none.
     pub(super) under_way: u32,
     /// The power of two that bounds the unsent bytes for which this stream is noted; zero for none.
@@ -217,7 +217,12 @@ pub(super) struct Stream {
     pub(super) token: Uuid,
     pub(super) request: Request,
     pub(super) framing: Framing,
-    pub(super) next_heartbeat: Time,
+    /// Timers are no finer.
+    pub(super) next_heartbeat: Tick,
+    /// When it opened, to the tick behind it.
+    pub(super) since: Tick,
+    /// Events that it was given so far.
+    pub(super) events: u32,
     /// Bytes that the client sent although nothing is legal here.
     pub(super) discarded: u32,
 }
@@ -237,7 +242,7 @@ impl<S> Conn<S> {
             asked: Asked::default(),
             stalled_since: now,
             armed: Tick::NEVER,
-            charged: Held::default(),
+            charged: Charged::default(),
             under_way: 0,
             behind_class: 0,
             is_new: true,
@@ -279,7 +284,7 @@ impl<S> Conn<S> {
             State::Reading { since, .. } => *since + limits.idle_timeout,
             State::ReadingBody(body) => body.since + limits.request_timeout,
             State::AwaitingCallback(awaiting) => awaiting.expires,
-            State::Streaming(stream) => stream.next_heartbeat,
+            State::Streaming(stream) => stream.next_heartbeat.time(),
             State::Lingering { until, .. } => *until,
             State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {
                 Time::NEVER

@@ -33,6 +33,22 @@ pub(super) struct Held {
     pub(super) inbound: usize,
 }
 
+/// The same of one connection, which settings bound to less than 4 GiB each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Charged {
+    pub(super) outbound: u32,
+    pub(super) inbound: u32,
+}
+
+impl From<Held> for Charged {
+    fn from(held: Held) -> Charged {
+        Charged {
+            outbound: u32::try_from(held.outbound).unwrap_or(u32::MAX),
+            inbound: u32::try_from(held.inbound).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 /// Connections that may have to pay, each with its rank. An entry can be out of date: what it says
 /// is checked when its turn comes.
 #[derive(Debug, Default)]
@@ -250,10 +266,11 @@ impl<S> Gateway<S> {
 impl<S> Conn<S> {
     /// Brings the totals of held bytes up to date with one connection.
     pub(super) fn charge(&mut self, hub: &mut Hub) {
-        let held = self.held();
+        let held = Charged::from(self.held());
         let was = std::mem::replace(&mut self.charged, held);
-        hub.held.outbound = hub.held.outbound - was.outbound + held.outbound;
-        hub.held.inbound = hub.held.inbound - was.inbound + held.inbound;
+        let total = &mut hub.held;
+        total.outbound = total.outbound - was.outbound as usize + held.outbound as usize;
+        total.inbound = total.inbound - was.inbound as usize + held.inbound as usize;
         if held.inbound == 0 && self.under_way > 0 {
             let rank = std::mem::take(&mut self.under_way);
             hub.eviction.under_way.drop_first(rank.into());
@@ -326,9 +343,10 @@ impl<S> Conn<S> {
     /// Bytes that wait for a stream's client, be they its own or shared; those of its own count as
     /// the memory that they need. Nobody is behind with what his socket was not offered yet.
     fn behind(&self) -> usize {
+        let own = self.charged.outbound as usize;
         match &self.backlog {
-            Some(backlog) if self.is_blocked => self.charged.outbound + backlog.unsent(),
-            _ => self.charged.outbound,
+            Some(backlog) if self.is_blocked => own + backlog.unsent(),
+            _ => own,
         }
     }
 

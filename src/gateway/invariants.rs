@@ -102,9 +102,13 @@ impl<S> Gateway<S> {
     fn check_sums(&self) {
         let mut held = Held::default();
         for conn in self.conns.iter() {
-            assert_eq!(conn.charged, conn.held(), "held bytes are out of date");
-            held.outbound += conn.charged.outbound;
-            held.inbound += conn.charged.inbound;
+            assert_eq!(
+                conn.charged,
+                conn.held().into(),
+                "held bytes are out of date"
+            );
+            held.outbound += conn.charged.outbound as usize;
+            held.inbound += conn.charged.inbound as usize;
         }
         assert_eq!(self.hub.held, held, "held bytes are miscounted");
         let mut frames = HashSet::new();

@@ -21,6 +21,7 @@ use crate::event_id::EventId;
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
 use crate::sse::{self, Framing};
 use crate::time::Time;
+use crate::wheel::Tick;
 use crate::wire::{Directives, Event};
 
 impl<S> Gateway<S> {
@@ -219,7 +220,9 @@ impl<S> Conn<S> {
             token,
             request,
             framing,
-            next_heartbeat: now + heartbeat,
+            next_heartbeat: Tick::at(now + heartbeat),
+            since: Tick::at(now),
+            events: 0,
             discarded,
         });
         if directives.close || awaiting.is_close_buffered && !self.is_replaying {
@@ -318,9 +321,11 @@ impl<S> Conn<S> {
     pub(super) fn beat(&mut self, hub: &mut Hub, now: Time) {
         if let State::Streaming(stream) = &mut self.state {
             // A fixed cadence: the next moment follows from the last one, however late this is.
-            while stream.next_heartbeat <= now {
-                stream.next_heartbeat = stream.next_heartbeat + hub.settings.heartbeat;
+            let mut next = stream.next_heartbeat.time();
+            while next <= now {
+                next = next + hub.settings.heartbeat;
             }
+            stream.next_heartbeat = Tick::at(next);
             let framing = stream.framing;
             if self.is_written() {
                 self.push(hub, sse::heartbeat(framing), now);
