@@ -4,6 +4,8 @@
 //! Every [`Job`] that was submitted comes back as exactly one [`CallbackResult`], whatever happens
 //! to the worker; the core's lifecycle accounting rests on that.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::event_id::EventId;
@@ -80,6 +82,8 @@ pub struct CallbackResult {
     pub action: Action,
     /// The answer, or why there is none.
     pub outcome: Outcome,
+    /// How long it took, from when it was begun; meaningless where nothing was sent.
+    pub took: Duration,
 }
 
 /// How a callback ended.

@@ -103,6 +103,14 @@ impl Request {
         text.chars().map(|c| c as u8).collect()
     }
 
+    /// Appends the request target as a JSON string, its bytes read as Latin-1.
+    pub fn write_url(&self, json: &mut String) {
+        let mut store = self.store.lock();
+        let (request, fields) = store.request(self.id);
+        json.push_str(str::from_utf8(&request[..fields]).unwrap_or("\"\""));
+        store.request = request;
+    }
+
     /// The value of the header field of this lower-cased name, bytes above 0x7F read as Latin-1
     /// (contract, section 2, step 3); `None` when the request had none.
     pub fn field(&self, name: &str) -> Option<String> {

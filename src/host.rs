@@ -1,5 +1,6 @@
 //! What the machine allows, and threads.
 
+use std::fs;
 use std::hint::black_box;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
@@ -19,6 +20,32 @@ pub fn prepare() -> HostFacts {
     let descriptors = raised.or_else(|_| Resource::NOFILE.get_soft());
     HostFacts {
         descriptors: descriptors.unwrap_or(FALLBACK),
+    }
+}
+
+/// What the process has of the machine's.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Bytes of memory.
+    pub resident: u64,
+    /// Descriptors that are open; zero where the kernel does not say.
+    pub descriptors: u64,
+    /// Descriptors that may be open.
+    pub max_descriptors: u64,
+}
+
+/// What the process has of the machine's. It takes the same time however much that is.
+pub fn usage() -> Usage {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let resident = resident.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib: Option<u64> = resident.and_then(|kib| kib.parse().ok());
+    // Since Linux 6.2 that folder's size is the number of its entries (proc_pid_fd(5)).
+    let descriptors = fs::metadata("/proc/self/fd").map_or(0, |folder| folder.len());
+    Usage {
+        resident: kib.unwrap_or(0) * 1024,
+        descriptors,
+        max_descriptors: Resource::NOFILE.get_soft().unwrap_or(FALLBACK),
     }
 }
 

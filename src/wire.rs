@@ -109,6 +109,18 @@ pub enum Target<'a> {
     Broadcast,
 }
 
+impl Target<'_> {
+    /// Its kind, as metrics name it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Target::Token { .. } => "token",
+            Target::Tokens(_) => "tokens",
+            Target::Channels(_) => "channels",
+            Target::Broadcast => "broadcast",
+        }
+    }
+}
+
 /// Why a send command was refused, in the order in which it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {

@@ -62,6 +62,7 @@ impl House {
                     status: 200,
                     directives: Directives::default(),
                 },
+                took: Duration::ZERO,
             };
             house.gateway.result(result, house.now);
             house.settle();

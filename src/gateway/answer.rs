@@ -3,12 +3,18 @@
 use super::conn::{Asked, Conn, State};
 use super::hub::Hub;
 use super::routes::Answer;
-use crate::http::reply::{Persistence, Reply};
+use crate::http::reply::{JSON, Persistence, Reply};
 use crate::time::Time;
 
 impl<S> Conn<S> {
     /// Answers with one of the contract's errors.
     pub(super) fn answer(&mut self, hub: &mut Hub, answer: &Answer, now: Time) {
+        hub.journal.counters.refused(answer.code);
+        self.answer_error(hub, answer, now);
+    }
+
+    /// The same to a send, which is counted elsewhere.
+    pub(super) fn answer_error(&mut self, hub: &mut Hub, answer: &Answer, now: Time) {
         let (message, detail, code) = (answer.message, answer.detail, answer.code);
         let json =
             format!("{{\"error\":{{\"message\":\"{message}{detail}\",\"code\":\"{code}\"}}}}");
@@ -17,29 +23,41 @@ impl<S> Conn<S> {
         } else {
             self.asked.persistence
         };
-        self.reply(hub, answer.status, answer.fields, &json, persistence, now);
+        let reply = Reply {
+            status: answer.status,
+            fields: answer.fields,
+            media_type: JSON,
+            body: &json,
+            is_head_only: self.asked.is_head,
+        };
+        self.reply(hub, &reply, persistence, now);
     }
 
     /// Answers 200, or what else the status says, with a JSON body on a connection that may stay.
     pub(super) fn answer_json(&mut self, hub: &mut Hub, status: u16, json: &str, now: Time) {
-        self.reply(hub, status, "", json, self.asked.persistence, now);
+        self.answer_with(hub, status, JSON, json, now);
     }
 
-    fn reply(
+    /// The same with a body of another type.
+    pub(super) fn answer_with(
         &mut self,
         hub: &mut Hub,
         status: u16,
-        fields: &str,
-        json: &str,
-        persistence: Persistence,
+        media_type: &str,
+        body: &str,
         now: Time,
     ) {
         let reply = Reply {
             status,
-            fields,
-            json,
+            fields: "",
+            media_type,
+            body,
             is_head_only: self.asked.is_head,
         };
+        self.reply(hub, &reply, self.asked.persistence, now);
+    }
+
+    fn reply(&mut self, hub: &mut Hub, reply: &Reply<'_>, persistence: Persistence, now: Time) {
         if self.out.is_empty() {
             self.stalled_since = now;
         }

@@ -211,18 +211,22 @@ impl Backlog {
         self.note_places();
     }
 
-    /// Forgets the first `n` bytes, which are written.
-    pub(super) fn consume(&mut self, mut n: usize, framing: Framing, shared: &mut Shared) {
+    /// Forgets the first `n` bytes, which are written. Gives the number of events that came to their
+    /// end with them.
+    pub(super) fn consume(&mut self, mut n: usize, framing: Framing, shared: &mut Shared) -> u32 {
         self.unsent -= n;
+        let mut events = 0;
         while let Some(Some(frame)) = self.frames.front() {
             let left = frame.bytes(framing).len() - self.written;
             if n < left {
                 self.written += n;
-                return;
+                return events;
             }
             n -= left;
+            events += u32::from(frame.is_event());
             self.pop(shared);
         }
+        events
     }
 
     /// Forgets all but the first frame, which is written in part.

@@ -193,6 +193,19 @@ impl Channels {
         self.since.shrink_to_fit();
     }
 
+    /// How many channels there are.
+    pub(super) fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// All channels by their numbers, from this one on: names, and how many are in them.
+    pub(super) fn from(&self, first: usize) -> impl Iterator<Item = (usize, &str, usize)> {
+        (first..self.channels.capacity()).filter_map(|number| {
+            let channel = self.channels.get(number)?;
+            Some((number, &*channel.name, channel.members.len()))
+        })
+    }
+
     /// How many memberships there are.
     pub(super) fn memberships(&self) -> usize {
         self.memberships.len()

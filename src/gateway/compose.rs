@@ -248,6 +248,7 @@ impl<S> Conn<S> {
         // Of a batch's events the last one says it all.
         let mut given = None;
         let mut is_over = false;
+        let mut events = 0;
         for mark in marks {
             if n <= start {
                 self.out.truncate(start);
@@ -257,6 +258,8 @@ impl<S> Conn<S> {
             match mark.part {
                 Part::Event(number) => {
                     given = Some(number);
+                    // One without bytes was passed over.
+                    events += u32::from(mark.end > start);
                     if !is_whole {
                         self.out.truncate(mark.end);
                     }
@@ -276,6 +279,7 @@ impl<S> Conn<S> {
             }
             start = mark.end;
         }
+        self.gave(hub, events);
         if let (Some(number), Some(replay)) = (given, hub.replays.get_mut(self.id)) {
             replay.advance(number);
         }

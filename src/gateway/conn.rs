@@ -6,6 +6,7 @@ use super::ConnId;
 use super::backlog::Backlog;
 use super::channels::Joined;
 use super::eviction::{Charged, Held};
+use super::routes::View;
 use crate::buf::ByteQueue;
 use crate::callback::JobId;
 use crate::config::Limits;
@@ -174,8 +175,18 @@ pub(super) struct BodyUnderWay {
 pub(super) enum Plan {
     /// A send; the body is needed, and another connection.
     Send,
+    /// A look at all of them.
+    Look(Look),
     /// What concerns nobody else.
     Task(Task),
+}
+
+/// A request to look at what goes on (contract, section 14).
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) view: View,
+    /// The request target: of one stream its path, else the query says which page.
+    pub(super) target: Box<[u8]>,
 }
 
 /// What a connection does by itself.
@@ -350,6 +361,18 @@ impl State {
             } => *framing,
             _ => Framing::Chunked,
         }
+    }
+
+    /// Whether what is written is a stream's.
+    pub(super) fn is_of_stream(&self) -> bool {
+        matches!(
+            self,
+            State::Streaming(_)
+                | State::Finishing {
+                    stream: Some(_),
+                    ..
+                }
+        )
     }
 
     /// The stream that the backend is asked about, if there is one; its client is to be answered, or

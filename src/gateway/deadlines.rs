@@ -3,7 +3,7 @@
 use super::Gateway;
 use super::conn::{Conn, State};
 use super::hub::Hub;
-use super::journal::Limit;
+use super::limit::Limit;
 use crate::time::Time;
 use crate::wheel::Tick;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::conn::{Conn, Scope, State};
 use super::conns::Conns;
 use super::hub::Hub;
-use super::journal::Limit;
+use super::limit::Limit;
 use super::{ConnId, Effect, Gateway, routes};
 use crate::callback::Reason;
 use crate::time::Time;
@@ -64,6 +64,17 @@ impl Ranking {
         if self.0.peek().is_some_and(|first| first.0 == rank) {
             self.0.pop();
         }
+    }
+
+    /// The connections whose streams it ranks as they are behind now.
+    pub(super) fn current<'a, S>(
+        &'a self,
+        conns: &'a Conns<S>,
+    ) -> impl Iterator<Item = &'a Conn<S>> {
+        self.0.iter().filter_map(|(rank, id)| {
+            let conn = conns.get(*id)?;
+            conn.is_behind(*rank).then_some(conn)
+        })
     }
 
     fn pop(&mut self) -> Option<(u64, ConnId)> {

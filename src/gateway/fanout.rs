@@ -92,6 +92,11 @@ impl FanOuts {
         events.map(|event| event.memory()).sum()
     }
 
+    /// How many are pending.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Whether nothing is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()

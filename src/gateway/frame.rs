@@ -73,6 +73,11 @@ impl Frame {
         }
     }
 
+    /// Whether it is an event, and not the stream's end or a heartbeat.
+    pub(super) fn is_event(&self) -> bool {
+        self.before > 0
+    }
+
     /// Where it stands among the events of the history: behind those up to this one.
     pub(super) fn at(&self) -> u64 {
         self.at

@@ -70,6 +70,11 @@ impl HeadFields {
         store.keep(parts, ends)
     }
 
+    /// Bytes that all requests take.
+    pub(super) fn memory(&self) -> usize {
+        self.store.memory()
+    }
+
     /// Gives back the memory of requests that are gone.
     pub(super) fn shrink_to_fit(&mut self) {
         self.store.shrink_to_fit();

@@ -5,6 +5,7 @@
 //! nothing is kept costs nothing but how far it reached.
 
 mod blocks;
+mod figures;
 mod tails;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,6 +16,7 @@ use slab::Slab;
 
 use super::frame::Frame;
 use crate::event_id::EventId;
+use crate::sse::Framing;
 use crate::time::Time;
 pub(super) use blocks::Kept;
 use blocks::{Blocks, Place};
@@ -86,6 +88,8 @@ struct Channel {
     events: VecDeque<u32>,
     /// The number of the last of its events that is forgotten.
     forgotten: u64,
+    /// Bytes of its events, as streams get them.
+    bytes: u64,
 }
 
 /// A channel's next event for somebody.
@@ -219,8 +223,9 @@ impl History {
         let Some(first) = names.next() else {
             return;
         };
-        let channel = self.note_channel(first);
-        let further: Vec<u32> = names.map(|name| self.note_channel(name)).collect();
+        let length = frame.bytes(Framing::Chunked).len() as u64;
+        let channel = self.note_channel(first, length);
+        let further: Vec<u32> = names.map(|name| self.note_channel(name, length)).collect();
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(self.entries.len() / 4 + 64);
         }
@@ -235,7 +240,8 @@ impl History {
         while self.memory > self.max && self.forget_oldest() {}
     }
 
-    fn note_channel(&mut self, name: &str) -> u32 {
+    /// Notes the next event, of so many bytes, as one of this channel.
+    fn note_channel(&mut self, name: &str, length: u64) -> u32 {
         let id = self.names.get(name).copied().unwrap_or_else(|| {
             let channel = Channel::new(name.into(), self.tails.of(name));
             self.memory += CHANNEL + name.len();
@@ -244,7 +250,9 @@ impl History {
             self.names.insert(name, id);
             id
         });
-        let events = &mut self.channels[id as usize].events;
+        let channel = &mut self.channels[id as usize];
+        channel.bytes += length;
+        let events = &mut channel.events;
         if events.len() == events.capacity() {
             // Little in reserve: there may be many channels, and many events of one.
             events.reserve_exact(events.len() / 4 + 4);
@@ -318,10 +326,11 @@ impl History {
         if !key.is_empty() && self.keys.get(key) == Some(&(number as u32)) {
             self.keys.remove(key);
         }
-        self.forget_in(channel, number);
+        let length = place.length();
+        self.forget_in(channel, number, length);
         let further: Vec<u32> = self.blocks.further(place).collect();
         for id in further {
-            self.forget_in(id, number);
+            self.forget_in(id, number, length);
         }
         self.entries.pop_front();
         self.blocks
@@ -333,8 +342,9 @@ impl History {
     }
 
     /// A channel's oldest event goes.
-    fn forget_in(&mut self, id: u32, number: u64) {
+    fn forget_in(&mut self, id: u32, number: u64, length: u64) {
         let channel = &mut self.channels[id as usize];
+        channel.bytes -= length;
         channel.events.pop_front();
         channel.forgotten = number;
         if channel.events.len() < channel.events.capacity() / 4 {
@@ -461,6 +471,7 @@ impl Channel {
             name,
             events: VecDeque::new(),
             forgotten,
+            bytes: 0,
         }
     }
 }

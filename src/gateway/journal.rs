@@ -6,6 +6,8 @@ use std::time::Duration;
 use log::{debug, error, info, log_enabled, warn};
 use uuid::Uuid;
 
+use super::counters::Counters;
+use super::limit::{ALL_LIMITS, LIMITS, Limit};
 use crate::callback::{CallbackResult, Outcome, Reason};
 use crate::header_store::Request;
 use crate::http::head::FramingError;
@@ -23,85 +25,6 @@ const MISTAKES: u32 = 100;
 /// The unit of the rate at which one limit is spoken of.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A limit that was reached, by the name of its setting where it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limit {
-    /// Bytes of a head, or of a trailer section.
-    Head,
-    /// Fields of a head.
-    Fields,
-    /// Bytes of a body.
-    Body,
-    /// Requests that are not well-formed; not a setting.
-    Malformed,
-    /// Silence on a new connection.
-    Silence,
-    /// The time for a whole request.
-    RequestTime,
-    /// Answers that a publisher leaves unread.
-    UnreadAnswers,
-    /// Unsent bytes of one stream.
-    Unsent,
-    /// Bytes of one callback window; the same setting.
-    Window,
-    /// Bytes held towards clients.
-    Held,
-    /// Bytes held from publishers and strangers.
-    Inbound,
-    /// Bytes of kept header fields.
-    Headers,
-    /// Unsent bytes without progress.
-    Stall,
-    /// Bytes that a stream's client sent after its request.
-    Discarded,
-    /// Streams.
-    Streams,
-    /// Connect callbacks that wait for a worker.
-    ConnectQueue,
-    /// Connections, which the descriptor limit bounds.
-    Descriptors,
-    /// Sent bytes, or probes, that stay unacknowledged.
-    Peer,
-    /// Bytes of current values.
-    Retained,
-    /// Lines about sends that are refused; not a setting.
-    RefusedSends,
-    /// Lines about sends to unknown tokens; not a setting.
-    UnknownTokens,
-    /// Lines about streams that nobody can decide on.
-    Unconfigured,
-}
-
-const LIMITS: usize = Limit::Unconfigured as usize + 1;
-
-impl Limit {
-    fn name(self) -> &'static str {
-        match self {
-            Limit::Head => "MAX_HEAD_BYTES",
-            Limit::Fields => "MAX_HEADERS",
-            Limit::Body => "MAX_BODY_BYTES",
-            Limit::Malformed => "malformed_request",
-            Limit::Silence => "NEW_CONNECTION_TIMEOUT_SECONDS",
-            Limit::RequestTime => "REQUEST_TIMEOUT_SECONDS",
-            Limit::UnreadAnswers => "MAX_UNREAD_ANSWER_BYTES",
-            Limit::Unsent | Limit::Window => "MAX_UNSENT_BYTES",
-            Limit::Held => "MAX_HELD_BYTES",
-            Limit::Inbound => "MAX_INBOUND_BYTES",
-            Limit::Headers => "MAX_KEPT_HEADER_BYTES",
-            Limit::Stall => "STALL_TIMEOUT_SECONDS",
-            Limit::Discarded => "MAX_DISCARDED_BYTES",
-            Limit::Streams => "MAX_STREAMS",
-            Limit::ConnectQueue => "CONNECT_QUEUE",
-            Limit::Descriptors => "descriptors",
-            Limit::Peer => "PEER_TIMEOUT_SECONDS",
-            Limit::Retained => "MAX_RETAINED_BYTES",
-            Limit::RefusedSends => "refused_sends",
-            Limit::UnknownTokens => "unknown_tokens",
-            Limit::Unconfigured => "CALLBACK_URL",
-        }
-    }
-}
-
 /// An event as the log tells of it: never its data.
 #[derive(Debug)]
 pub(super) struct SentEvent {
@@ -110,10 +33,11 @@ pub(super) struct SentEvent {
     length: usize,
 }
 
-/// How often each limit was spoken of lately.
+/// What happened: how often in all, and of what was spoken lately.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     rates: [Rate; LIMITS],
+    pub(super) counters: Counters,
     /// Disconnect callbacks that got no answer since a shutdown began, for its last line.
     pub(super) undelivered: usize,
 }
@@ -172,6 +96,7 @@ impl Journal {
             Limit::RefusedSends | Limit::UnknownTokens | Limit::Unconfigured => MISTAKES,
             _ => 0,
         };
+        self.counters.limits[limit as usize] += 1;
         let rate = &mut self.rates[limit as usize];
         // A flood that goes on leaves no moment between its lines.
         rate.tell(limit, now);
@@ -242,7 +167,8 @@ impl Journal {
     }
 
     /// `orphan`: the client is not waited for any more, and whether the log told so by a 504.
-    pub(super) fn connect_ended(&self, result: &CallbackResult, orphan: Option<bool>) {
+    pub(super) fn connect_ended(&mut self, result: &CallbackResult, orphan: Option<bool>) {
+        self.counters.called(result);
         let token = result.token;
         match (&result.outcome, orphan) {
             (Outcome::TimedOut, Some(true)) | (Outcome::NeverSent, Some(_)) => {
@@ -279,7 +205,8 @@ impl Journal {
     }
 
     /// A stream is told that it has missed something.
-    pub(super) fn gap(&self, token: Option<Uuid>, asked: &str) {
+    pub(super) fn gap(&mut self, token: Option<Uuid>, asked: &str) {
+        self.counters.gaps += 1;
         if let Some(token) = token {
             let asked = Value::new(asked.as_bytes());
             debug!("gap token={token} last_event_id={asked}");
@@ -291,7 +218,8 @@ impl Journal {
         error!("connect callback failed token={token} error=timeout");
     }
 
-    pub(super) fn disconnect_ended(&self, result: &CallbackResult) {
+    pub(super) fn disconnect_ended(&mut self, result: &CallbackResult) {
+        self.counters.called(result);
         self.callback_ended("disconnect callback", result);
         if let Outcome::Answered {
             status: 200..=299,
@@ -337,7 +265,8 @@ impl Journal {
         error!("{name} failed token={token} error={error}");
     }
 
-    pub(super) fn opened(&self, token: Uuid, request: &Request, heartbeat: Duration) {
+    pub(super) fn opened(&mut self, token: Uuid, request: &Request, heartbeat: Duration) {
+        self.counters.opened += 1;
         if log_enabled!(log::Level::Info) {
             info!(
                 "stream opened token={token} url={} heartbeat={}",
@@ -358,7 +287,21 @@ impl Journal {
         }
     }
 
+    /// An open stream has ended.
     pub(super) fn ended(
+        &mut self,
+        token: Uuid,
+        request: &Request,
+        reason: Reason,
+        limit: Option<Limit>,
+        now: Time,
+    ) {
+        self.counters.ended(reason, limit);
+        self.left(token, request, reason, limit, now);
+    }
+
+    /// A stream, open or not yet, is no more.
+    pub(super) fn left(
         &mut self,
         token: Uuid,
         request: &Request,
@@ -449,31 +392,6 @@ impl Journal {
     }
 }
 
-const ALL_LIMITS: [Limit; LIMITS] = [
-    Limit::Head,
-    Limit::Fields,
-    Limit::Body,
-    Limit::Malformed,
-    Limit::Silence,
-    Limit::RequestTime,
-    Limit::UnreadAnswers,
-    Limit::Unsent,
-    Limit::Window,
-    Limit::Held,
-    Limit::Inbound,
-    Limit::Headers,
-    Limit::Stall,
-    Limit::Discarded,
-    Limit::Streams,
-    Limit::ConnectQueue,
-    Limit::Descriptors,
-    Limit::Peer,
-    Limit::Retained,
-    Limit::RefusedSends,
-    Limit::UnknownTokens,
-    Limit::Unconfigured,
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -489,12 +407,5 @@ mod tests {
         assert_eq!(admitted(20, 12_000), LINES as usize);
         assert_eq!(admitted(20, 15_000), 3 * LINES as usize);
         assert_eq!(rate.suppressed, 90 + 100 + 90 + 80 + 90 + 70);
-    }
-
-    #[test]
-    fn every_limit_stands_at_its_own_place() {
-        for (at, limit) in ALL_LIMITS.into_iter().enumerate() {
-            assert_eq!(limit as usize, at);
-        }
     }
 }

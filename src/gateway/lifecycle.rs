@@ -13,7 +13,7 @@ use super::calls::Orphan;
 use super::conn::{Awaiting, Conn, State, Stream, StreamRequest};
 use super::frame::Frame;
 use super::hub::Hub;
-use super::journal::Limit;
+use super::limit::Limit;
 use super::routes::{self, Answer};
 use super::{Effect, Gateway};
 use crate::callback::{Action, CallbackResult, JobId, Outcome, Reason};
@@ -64,7 +64,9 @@ impl<S> Gateway<S> {
 
     /// A connect callback was taken back before it was begun; no result will come.
     pub fn withdrawn(&mut self, job: JobId) {
-        self.hub.calls.orphan_ended(job);
+        if self.hub.calls.orphan_ended(job).is_some() {
+            self.hub.journal.counters.withdrawn();
+        }
     }
 
     /// Disconnect callbacks that a shutdown leaves undelivered if it ends now: those that got no
@@ -202,11 +204,12 @@ impl<S> Conn<S> {
             let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
             backlog.push_front(frame, framing, &mut hub.shared);
         }
+        let mut is_put = false;
         if let Some(event) = &mut directives.event {
             if hub.history.is_on() && event.id.take().is_some() {
                 hub.journal.own_id(awaiting.token);
             }
-            self.put_first(hub, framing, event);
+            is_put = self.put_first(hub, framing, event);
         }
         let heartbeat = hub.settings.heartbeat;
         let (token, request) = (awaiting.token, awaiting.what.request);
@@ -225,6 +228,7 @@ impl<S> Conn<S> {
             events: 0,
             discarded,
         });
+        self.gave(hub, u32::from(is_put));
         if directives.close || awaiting.is_close_buffered && !self.is_replaying {
             self.end_stream(hub, Reason::ServerClosed, None, now);
         } else if awaiting.is_close_buffered {
@@ -233,16 +237,19 @@ impl<S> Conn<S> {
     }
 
     /// The answer's own event: in front of what was buffered, unless that brings what takes it out.
-    fn put_first(&mut self, hub: &mut Hub, framing: Framing, event: &Event<'_>) {
+    /// Whether it is among the plain bytes.
+    fn put_first(&mut self, hub: &mut Hub, framing: Framing, event: &Event<'_>) -> bool {
         let fields = hub.settings.event_format.fields(event);
         let Some(key) = &event.key else {
             let room = sse::event_len(&fields) + sse::CHUNK_OVERHEAD;
             let out = self.out.tail(room, &mut hub.spares);
-            return sse::write_event(out, framing, &fields);
+            sse::write_event(out, framing, &fields);
+            return true;
         };
         let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
         let event = Frame::event(&fields, Some(key), 0);
         backlog.push_front(event, framing, &mut hub.shared);
+        false
     }
 
     /// Why a stream that the backend has accepted may not open: it would be deaf (contract,
@@ -308,7 +315,7 @@ impl<S> Conn<S> {
         if let Some(awaiting) = self.state.take_awaiting() {
             let (token, request) = (awaiting.token, &awaiting.what.request);
             let (reason, limit) = (Reason::Error, Some(limit));
-            hub.journal.ended(token, request, reason, limit, now);
+            hub.journal.left(token, request, reason, limit, now);
             hub.effect(Effect::Abort(self.id));
             self.abandon(hub, awaiting, reason, false);
             self.close(hub);

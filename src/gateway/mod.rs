@@ -11,6 +11,7 @@ mod channels;
 mod compose;
 mod conn;
 mod conns;
+mod counters;
 mod deadlines;
 mod eviction;
 mod fanout;
@@ -22,6 +23,9 @@ mod invariants;
 mod joining;
 mod journal;
 mod lifecycle;
+mod limit;
+mod lists;
+mod metrics;
 mod output;
 mod publish;
 mod replay;
@@ -49,7 +53,8 @@ pub use conn::Scope;
 use conn::{Conn, State};
 use conns::Conns;
 use hub::{Hub, Random};
-use journal::Limit;
+use limit::Limit;
+pub use metrics::Measures;
 pub use output::{MOST_PIECES, Output};
 use trim::Trim;
 
@@ -87,6 +92,8 @@ pub enum Effect {
     Abort(ConnId),
     /// Make this callback; its [result](Gateway::result) is owed, exactly one.
     Call(Job),
+    /// Measure what only the shell knows, for [`Gateway::measured`].
+    Measure(ConnId),
     /// A crowd has left, and the core has freed what it needed: give the memory back to the system.
     TrimHeap,
     /// Take this connect callback back if it is not begun, and if so call [`Gateway::withdrawn`];
@@ -210,6 +217,7 @@ impl<S> Gateway<S> {
 
     /// A client has connected.
     pub fn accept(&mut self, io: S, scope: Scope, now: Time) -> ConnId {
+        self.hub.journal.counters.accepted += 1;
         let conn = self.conns.insert(io, scope, now);
         conn.settle(&mut self.hub, now);
         conn.id
@@ -282,6 +290,9 @@ impl<S> Gateway<S> {
         };
         conn.is_flush_queued = false;
         conn.is_blocked = n < conn.output().len();
+        if conn.state.is_of_stream() {
+            hub.journal.counters.bytes += n as u64;
+        }
         let is_over = conn.composed(hub, n);
         conn.consume(hub, n);
         conn.out.fit(&mut hub.spares);

@@ -6,7 +6,7 @@ use super::backlog::Backlog;
 use super::conn::{Conn, State};
 use super::frame::Frame;
 use super::hub::Hub;
-use super::journal::Limit;
+use super::limit::Limit;
 use crate::sse::Framing;
 use crate::time::Time;
 
@@ -102,10 +102,20 @@ impl<S> Conn<S> {
     /// Forgets the first `n` bytes of the backlog, which the socket has taken.
     pub(super) fn consume_backlog(&mut self, hub: &mut Hub, n: usize) {
         if let Some(backlog) = &mut self.backlog {
-            backlog.consume(n, self.state.framing(), &mut hub.shared);
+            let events = backlog.consume(n, self.state.framing(), &mut hub.shared);
             if backlog.unsent() == 0 {
                 self.forget_backlog(hub);
             }
+            self.gave(hub, events);
+        }
+    }
+
+    /// Counts events that the stream was given: those that wait for nobody else when they are put
+    /// among its plain bytes, the others when they are written.
+    pub(super) fn gave(&mut self, hub: &mut Hub, events: u32) {
+        hub.journal.counters.events += u64::from(events);
+        if let State::Streaming(stream) = &mut self.state {
+            stream.events = stream.events.saturating_add(events);
         }
     }
 

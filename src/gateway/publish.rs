@@ -9,7 +9,7 @@ use super::fanout::Audience;
 use super::frame::Frame;
 use super::history::EVERYBODY;
 use super::hub::Hub;
-use super::journal::Limit;
+use super::limit::Limit;
 use super::send::Verdict;
 use super::{ConnId, Gateway, routes};
 use crate::sse::Fields;

@@ -3,9 +3,9 @@
 use std::mem::MaybeUninit;
 
 use super::LINGER_BYTES;
-use super::conn::{Asked, BodyUnderWay, Conn, Plan, State, StreamRequest, Task};
+use super::conn::{Asked, BodyUnderWay, Conn, Look, Plan, State, StreamRequest, Task};
 use super::hub::Hub;
-use super::journal::Limit;
+use super::limit::Limit;
 use super::routes::{self, Route};
 use crate::buf::ByteQueue;
 use crate::http::body::Decoder;
@@ -26,6 +26,18 @@ pub(super) enum Step {
     Send { used: usize, length: usize },
     /// The same, and its body was gathered here.
     SendKept { used: usize, content: ByteQueue },
+    /// A look at all connections: the request ends at `used`.
+    Look { used: usize, what: Look },
+}
+
+/// What a head has led to.
+enum Begun {
+    /// All that can be done by now.
+    Served,
+    /// A send that is here as a whole; its body is so long.
+    Send { body: usize },
+    /// A look at all connections.
+    Look(Look),
 }
 
 /// What there is of a head.
@@ -84,16 +96,17 @@ impl<S> Conn<S> {
         let taken = head::parse(head, hub.head_limits(), &mut room)
             .and_then(|head| self.take_head(hub, &head, rest, since, now));
         match taken {
-            Ok(None) => Step::Used(length),
-            Ok(Some(body)) => Step::Send {
+            Ok(Begun::Served) => Step::Used(length),
+            Ok(Begun::Send { body }) => Step::Send {
                 used: length + body,
                 length: body,
             },
+            Ok(Begun::Look(what)) => Step::Look { used: length, what },
             Err(error) => self.refuse_head(hub, bytes, error, now),
         }
     }
 
-    /// Starts on a request; gives the length of its body if it is a send that is here as a whole.
+    /// Starts on a request.
     fn take_head(
         &mut self,
         hub: &mut Hub,
@@ -101,7 +114,7 @@ impl<S> Conn<S> {
         rest: &[u8],
         since: Time,
         now: Time,
-    ) -> Result<Option<usize>, FramingError> {
+    ) -> Result<Begun, FramingError> {
         let limits = &hub.settings.limits;
         let decoder = Decoder::new(head.body, limits.max_body, limits.max_head)?;
         self.asked = Asked {
@@ -120,15 +133,18 @@ impl<S> Conn<S> {
             && length <= rest.len() as u64
         {
             // The whole request is here: nothing is copied, nothing is kept.
-            return Ok(Some(length as usize));
+            return Ok(Begun::Send {
+                body: length as usize,
+            });
         }
         let plan = hub.plan(route, head, now);
         if decoder.is_done() {
             return Ok(match plan {
-                Plan::Send => Some(0),
+                Plan::Send => Begun::Send { body: 0 },
+                Plan::Look(what) => Begun::Look(what),
                 Plan::Task(task) => {
                     self.carry_out(hub, task, now);
-                    None
+                    Begun::Served
                 }
             });
         }
@@ -137,7 +153,7 @@ impl<S> Conn<S> {
                 // The client has not been asked for the body; whether it sends it all the same
                 // cannot be known, so nothing that follows can be trusted to be a request.
                 self.answer(hub, &answer.last(), now);
-                return Ok(None);
+                return Ok(Begun::Served);
             }
             self.push(hub, CONTINUE, now);
         }
@@ -147,6 +163,7 @@ impl<S> Conn<S> {
                 let lengths = fields.map(|it| it.name.len() + it.value.len());
                 head.target.len() + lengths.sum::<usize>()
             }
+            Plan::Look(what) => what.target.len(),
             Plan::Task(_) | Plan::Send => 0,
         };
         self.state = State::ReadingBody(Box::new(BodyUnderWay {
@@ -156,7 +173,7 @@ impl<S> Conn<S> {
             kept,
             since,
         }));
-        Ok(None)
+        Ok(Begun::Served)
     }
 
     fn body_is_whole(&mut self, hub: &mut Hub, used: usize, now: Time) -> Step {
@@ -171,6 +188,10 @@ impl<S> Conn<S> {
         } = *body;
         match plan {
             Plan::Send => Step::SendKept { used, content },
+            Plan::Look(what) => {
+                content.clear(&mut hub.spares);
+                Step::Look { used, what }
+            }
             Plan::Task(task) => {
                 content.clear(&mut hub.spares);
                 self.carry_out(hub, task, now);
@@ -336,6 +357,10 @@ impl Hub {
             },
             Route::Health => Task::Health,
             Route::Ready => Task::Ready,
+            Route::Look(view) => {
+                let target = head.target.into();
+                return Plan::Look(Look { view, target });
+            }
             Route::Refuse(answer) => Task::Answer(answer),
         })
     }

@@ -39,6 +39,11 @@ impl Retained {
         self.values.get(*id as usize)
     }
 
+    /// Bytes that all of them take.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
+    }
+
     /// Whether this may become the value of all these channels, when there may be so many bytes.
     pub(super) fn fits<'a>(
         &self,

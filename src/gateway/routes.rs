@@ -13,9 +13,27 @@ pub(super) enum Route {
     Health,
     /// Streams can be opened.
     Ready,
+    /// A look at what goes on (contract, section 14).
+    Look(View),
     /// Nothing of the kind.
     Refuse(Answer),
 }
+
+/// What can be looked at under `/internal/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// `GET /internal/metrics`
+    Metrics,
+    /// `GET /internal/streams`
+    Streams,
+    /// `GET /internal/streams/<token>`
+    OneStream,
+    /// `GET /internal/channels`
+    Channels,
+}
+
+/// Where one stream is found, by its token.
+pub(super) const STREAM_PATH: &[u8] = b"/internal/streams/";
 
 /// An answer that needs no more than its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +97,17 @@ pub(super) const UNSUPPORTED_ENCODING: Answer = Answer::new(
 
 pub(super) const TOKEN_NOT_FOUND: Answer =
     Answer::new(404, "TOKEN_NOT_FOUND", "No open connection has this token.");
+
+pub(super) fn invalid_parameter(detail: &'static str) -> Answer {
+    Answer {
+        detail,
+        ..Answer::new(
+            400,
+            "INVALID_PARAMETER",
+            "A parameter of the query cannot be used: ",
+        )
+    }
+}
 
 pub(super) const WRITE_FAILED: Answer = Answer::new(
     500,
@@ -215,6 +244,10 @@ pub(super) fn route(scope: Scope, method: &str, path: &[u8]) -> Route {
         "GET" | "HEAD" => route,
         _ => not_allowed("Allow: GET, HEAD\r\n"),
     };
+    let of_view = |view| match method {
+        "GET" => Route::Look(view),
+        _ => not_allowed("Allow: GET\r\n"),
+    };
     match (path, scope) {
         (b"/healthz", _) => of_health(Route::Health),
         (b"/readyz", _) => of_health(Route::Ready),
@@ -222,6 +255,12 @@ pub(super) fn route(scope: Scope, method: &str, path: &[u8]) -> Route {
             "POST" => Route::Send,
             _ => not_allowed("Allow: POST\r\n"),
         },
+        (b"/internal/metrics", Scope::Whole | Scope::Internal) => of_view(View::Metrics),
+        (b"/internal/streams", Scope::Whole | Scope::Internal) => of_view(View::Streams),
+        (b"/internal/channels", Scope::Whole | Scope::Internal) => of_view(View::Channels),
+        (_, Scope::Whole | Scope::Internal) if path.starts_with(STREAM_PATH) => {
+            of_view(View::OneStream)
+        }
         (_, Scope::Internal) => Route::Refuse(NOT_FOUND),
         // Reserved, with any method and on any listener: no stream may come to depend on it.
         _ if path.starts_with(b"/internal/") => Route::Refuse(NOT_FOUND),
@@ -259,7 +298,15 @@ mod tests {
             ("PUT", "/internal", "405 Allow: GET"),
             ("POST", "/internal", "404 "),
             ("GET", "/internal/", "404 "),
-            ("GET", "/internal/metrics", "404 "),
+            ("GET", "/internal/metrics", "Look(Metrics)"),
+            ("POST", "/internal/metrics", "405 Allow: GET"),
+            ("HEAD", "/internal/streams", "405 Allow: GET"),
+            ("GET", "/internal/streams", "Look(Streams)"),
+            ("GET", "/internal/streams/", "Look(OneStream)"),
+            ("GET", "/internal/streams/x", "Look(OneStream)"),
+            ("GET", "/internal/streamsx", "404 "),
+            ("GET", "/internal/channels", "Look(Channels)"),
+            ("GET", "/internal/channels/x", "404 "),
             ("GET", "/internal/send/", "404 "),
             ("GET", "/internal/sendx", "404 "),
             ("GET", "/internal//send", "404 "),
@@ -304,6 +351,10 @@ mod tests {
             ("GET", "/internal/send", "404 ", "405 Allow: POST"),
             ("GET", "/internal/other", "404 ", "404 "),
             ("PUT", "/internal/", "404 ", "404 "),
+            ("GET", "/internal/metrics", "404 ", "Look(Metrics)"),
+            ("GET", "/internal/streams", "404 ", "Look(Streams)"),
+            ("GET", "/internal/streams/x", "404 ", "Look(OneStream)"),
+            ("GET", "/internal/channels", "404 ", "Look(Channels)"),
             ("GET", "/internal", "Stream", "404 "),
             ("GET", "/internalx", "Stream", "404 "),
             ("GET", "/a", "Stream", "404 "),

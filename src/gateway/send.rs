@@ -84,16 +84,23 @@ impl<S> Gateway<S> {
             max_channels: limits.max_channels,
             has_history: limits.history > 0,
         };
-        let verdict = match wire::send_command(body, rules) {
-            Ok(command) => self.carry_out(&command, now),
-            Err(error) => self.hub.refuse_send(error, now),
+        let (target, verdict) = match wire::send_command(body, rules) {
+            Ok(command) => (command.target.name(), self.carry_out(&command, now)),
+            Err(error) => ("none", self.hub.refuse_send(error, now)),
         };
+        let counters = &mut self.hub.journal.counters;
+        match &verdict {
+            Verdict::Done(json) if *json == BUFFERED => counters.sent(target, "buffered"),
+            Verdict::Done(_) => counters.sent(target, "ok"),
+            Verdict::Refused(answer) => counters.sent(target, answer.code),
+            Verdict::Tried { .. } | Verdict::Queued => {}
+        }
         let Some((conn, hub)) = self.both(publisher) else {
             return;
         };
         match verdict {
             Verdict::Done(json) => conn.answer_json(hub, 200, &json, now),
-            Verdict::Refused(answer) => conn.answer(hub, &answer, now),
+            Verdict::Refused(answer) => conn.answer_error(hub, &answer, now),
             Verdict::Tried {
                 target,
                 close,
@@ -227,6 +234,8 @@ impl<S> Gateway<S> {
         let Some(send) = self.hub.pending_send.take_if(is_its) else {
             return;
         };
+        let answer = if is_written { "ok" } else { "WRITE_FAILED" };
+        self.hub.journal.counters.sent("token", answer);
         let mut unsent = 0;
         if is_written && let Some((conn, hub)) = self.both(target) {
             conn.note_sent(hub, send.sent);
@@ -241,7 +250,7 @@ impl<S> Gateway<S> {
             if is_written {
                 conn.answer_json(hub, 200, &ok(unsent), now);
             } else {
-                conn.answer(hub, &routes::WRITE_FAILED, now);
+                conn.answer_error(hub, &routes::WRITE_FAILED, now);
             }
             conn.await_serving(hub, now);
         }
@@ -265,6 +274,7 @@ impl<S> Conn<S> {
             }
             let out = self.out.tail(size, &mut hub.spares);
             sse::write_event(out, self.state.framing(), &fields);
+            self.gave(hub, 1);
         }
         let sent = hub.journal.sent(&event.name, event.data.len());
         if self.is_blocked || self.is_replaying {

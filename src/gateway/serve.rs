@@ -21,6 +21,10 @@ impl<S> Gateway<S> {
                     self.send(id, content.bytes(), now);
                     content.clear(&mut self.hub.spares);
                 }
+                Step::Look { used, what } => {
+                    at += used;
+                    self.look(id, &what, now);
+                }
             }
         }
         at

@@ -19,15 +19,20 @@ pub enum Persistence {
     Close,
 }
 
-/// An answer with a JSON body.
+/// The media type of JSON (RFC 8259, section 11).
+pub const JSON: &str = "application/json";
+
+/// An answer with a body.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
     /// The status code.
     pub status: u16,
     /// Further header lines, each with its line end.
     pub fields: &'a str,
+    /// The body's media type.
+    pub media_type: &'a str,
     /// The body.
-    pub json: &'a str,
+    pub body: &'a str,
     /// Whether the body is left out, as for HEAD; its length is stated all the same.
     pub is_head_only: bool,
 }
@@ -38,7 +43,7 @@ const FRAME_BYTES: usize = 192;
 impl Reply<'_> {
     /// An upper bound of the answer's length in bytes.
     pub fn room(&self) -> usize {
-        FRAME_BYTES + self.fields.len() + self.json.len()
+        FRAME_BYTES + self.media_type.len() + self.fields.len() + self.body.len()
     }
 
     /// Appends the answer.
@@ -47,8 +52,10 @@ impl Reply<'_> {
         push_decimal(out, self.status.into());
         out.push(b' ');
         out.extend_from_slice(reason_phrase(self.status).as_bytes());
-        out.extend_from_slice(b"\r\nContent-Type: application/json\r\nContent-Length: ");
-        push_decimal(out, self.json.len());
+        out.extend_from_slice(b"\r\nContent-Type: ");
+        out.extend_from_slice(self.media_type.as_bytes());
+        out.extend_from_slice(b"\r\nContent-Length: ");
+        push_decimal(out, self.body.len());
         out.extend_from_slice(b"\r\nDate: ");
         out.extend_from_slice(date);
         out.extend_from_slice(match persistence {
@@ -59,7 +66,7 @@ impl Reply<'_> {
         out.extend_from_slice(self.fields.as_bytes());
         out.extend_from_slice(b"\r\n");
         if !self.is_head_only {
-            out.extend_from_slice(self.json.as_bytes());
+            out.extend_from_slice(self.body.as_bytes());
         }
     }
 }
@@ -128,7 +135,8 @@ mod tests {
         let reply = Reply {
             status: 503,
             fields: "Retry-After: 5\r\n",
-            json: "{}",
+            media_type: JSON,
+            body: "{}",
             is_head_only: false,
         };
         assert_eq!(
@@ -144,7 +152,8 @@ mod tests {
         let reply = Reply {
             status: 200,
             fields: "",
-            json: "0123456789",
+            media_type: JSON,
+            body: "0123456789",
             is_head_only: true,
         };
         let text = written(reply, Persistence::KeepAlive);
@@ -159,7 +168,8 @@ mod tests {
         let reply = Reply {
             status: 499,
             fields: "",
-            json: "",
+            media_type: JSON,
+            body: "",
             is_head_only: false,
         };
         assert!(written(reply, Persistence::KeepAlive).starts_with("HTTP/1.1 499 \r\n"));
@@ -171,7 +181,8 @@ mod tests {
             let reply = Reply {
                 status,
                 fields: "",
-                json: "",
+                media_type: JSON,
+                body: "",
                 is_head_only: false,
             };
             written(reply, Persistence::KeepAliveHttp10);

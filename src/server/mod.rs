@@ -21,7 +21,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::callback::{CallbackResult, Job, Outcome};
 use crate::config::Config;
-use crate::gateway::{ConnId, Effect, Gateway};
+use crate::gateway::{ConnId, Effect, Gateway, Measures};
 use crate::host;
 use crate::net::{self, Transfer};
 use crate::time::Time;
@@ -53,6 +53,12 @@ const STANDSTILL: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_millis(50);
 /// ...or after this long, whatever is ready.
 const CATCHING_UP: Duration = Duration::from_secs(1);
+
+/// The time of the Unix clock.
+fn unix_clock() -> Duration {
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
 
 /// How a gateway ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +94,8 @@ pub struct Server {
     catches_up_until: Option<Time>,
     scratch: Box<[u8; READ_BYTES]>,
     epoch: Instant,
+    /// When it was bound, in seconds of the Unix clock.
+    start: u64,
     /// The second that the gateway's date stands for.
     date: u64,
     /// After what time the workers want to be looked at again.
@@ -130,6 +138,7 @@ impl Server {
             catches_up_until: None,
             scratch: Box::new([0; READ_BYTES]),
             epoch,
+            start: unix_clock().as_secs(),
             date: 0,
             tend_after: None,
             is_exhausted: false,
@@ -216,13 +225,14 @@ impl Server {
     }
 
     fn keep_date(&mut self) {
-        let now = SystemTime::now();
-        let age = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age = unix_clock();
         let second = age.as_secs();
         self.gateway
             .set_clock(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         if second != self.date
-            && let Ok(date) = httpdate::fmt_http_date(now).as_bytes().try_into()
+            && let Ok(date) = httpdate::fmt_http_date(UNIX_EPOCH + age)
+                .as_bytes()
+                .try_into()
         {
             self.date = second;
             self.gateway.set_date(date);
@@ -372,6 +382,10 @@ impl Server {
                     }
                 }
                 Effect::Call(job) => self.call(job, now),
+                Effect::Measure(id) => {
+                    let measures = self.measures();
+                    self.gateway.measured(id, &measures, now);
+                }
                 Effect::TrimHeap => {
                     // What grew amid a crowd lies amid what it left.
                     if self.unfinished.is_empty() {
@@ -408,6 +422,19 @@ impl Server {
         }
     }
 
+    fn measures(&self) -> Measures {
+        let usage = host::usage();
+        // Where the kernel does not say, nearly all of them are connections.
+        let least = self.gateway.counts().connections as u64;
+        Measures {
+            start: self.start,
+            resident: usage.resident,
+            descriptors: usage.descriptors.max(least),
+            max_descriptors: usage.max_descriptors,
+            queued: self.workers.as_ref().map_or([0; 2], Workers::queued),
+        }
+    }
+
     fn call(&mut self, job: Job, now: Time) {
         let refused = match &self.workers {
             Some(workers) => workers.submit(job).err(),
@@ -423,6 +450,7 @@ impl Server {
                     token,
                     action,
                     outcome: Outcome::QueueFull,
+                    took: Duration::ZERO,
                 },
                 now,
             );

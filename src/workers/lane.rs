@@ -162,6 +162,11 @@ impl Lane {
         Some(PATIENCE)
     }
 
+    /// Jobs that no worker has begun.
+    pub(super) fn queued(&self) -> usize {
+        self.lock().queue.len()
+    }
+
     /// Takes back a job that no worker has begun.
     pub(super) fn withdraw(&self, id: JobId) -> bool {
         self.lock().remove(id).is_some()

@@ -141,6 +141,11 @@ impl Workers {
         self.connects.withdraw(id)
     }
 
+    /// Connect and disconnect callbacks that no worker has begun.
+    pub fn queued(&self) -> [usize; 2] {
+        [&self.connects, &self.disconnects].map(|lane| lane.queued())
+    }
+
     /// The next result, if one is there. The loop must call this until it says `None`: only then
     /// does the next result wake it again.
     pub fn try_result(&self) -> Option<CallbackResult> {
@@ -153,7 +158,9 @@ impl Workers {
     pub fn abandon(&self) {
         for lane in [&self.connects, &self.disconnects] {
             for job in lane.close() {
-                self.shared.outbox.post(job, Outcome::NeverSent);
+                self.shared
+                    .outbox
+                    .post(job, Outcome::NeverSent, Duration::ZERO);
             }
         }
         self.shared.lookup.abandon();

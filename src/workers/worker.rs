@@ -51,7 +51,7 @@ impl Shared {
                 rested = Instant::now();
                 service = Some(rested - taken);
             }
-            self.outbox.post(job, outcome);
+            self.outbox.post(job, outcome, service.unwrap_or_default());
         }
         self.outbox.shrink();
     }
@@ -195,12 +195,13 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn post(&self, job: Job, outcome: Outcome) {
+    pub(super) fn post(&self, job: Job, outcome: Outcome, took: Duration) {
         let result = CallbackResult {
             id: job.id,
             token: job.token,
             action: job.action,
             outcome,
+            took,
         };
         let mut posted = self.lock();
         posted.results.push_back(result);

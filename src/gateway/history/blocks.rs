@@ -51,6 +51,13 @@ pub(super) struct Place {
     further: u8,
 }
 
+impl Place {
+    /// Bytes of the event that lies there, as a stream gets them.
+    pub(super) fn length(self) -> u64 {
+        self.length.into()
+    }
+}
+
 /// What lies there.
 pub(in super::super) enum Kept<'a> {
     /// A chunk of HTTP/1.1.

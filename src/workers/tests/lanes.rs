@@ -47,7 +47,7 @@ fn wakes_are_coalesced_and_none_is_lost() {
         rig.workers
             .shared
             .outbox
-            .post(connect(id), Outcome::NeverSent)
+            .post(connect(id), Outcome::NeverSent, Duration::ZERO)
     };
     (0..3).for_each(post);
     assert_eq!(count(), 1);

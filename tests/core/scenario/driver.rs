@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::config::Limits;
-use ssegateway::gateway::{Broken, ConnId, Effect, Gateway, MOST_PIECES, Scope, Settings};
+use ssegateway::gateway::{
+    Broken, ConnId, Effect, Gateway, MOST_PIECES, Measures, Scope, Settings,
+};
 use ssegateway::time::Time;
 use ssegateway::wire::{Directives, Event, Joins};
 
@@ -183,6 +185,7 @@ impl Script {
             token: job.token,
             action: job.action,
             outcome,
+            took: Duration::ZERO,
         };
         self.gw.result(result, self.now);
         self.settle();
@@ -263,6 +266,10 @@ impl Script {
         while let Some(effect) = self.gw.effect() {
             match effect {
                 Effect::TrimHeap => {}
+                Effect::Measure(id) => {
+                    let measures = Measures::default();
+                    self.gw.measured(id, &measures, self.now);
+                }
                 Effect::Flush(id) => self.flush(id),
                 Effect::Read(id) => self.done.push(Did::Read(id)),
                 Effect::Fin(id) => {
@@ -321,6 +328,7 @@ impl Script {
                 token: job.token,
                 action: job.action,
                 outcome: Outcome::QueueFull,
+                took: Duration::ZERO,
             };
             self.gw.result(result, self.now);
         } else {

@@ -1,5 +1,7 @@
 //! The shell's part, and what each client makes of what it gets.
 
+use std::time::Duration;
+
 use std::fmt;
 
 use ssegateway::callback::{Action, CallbackResult, Job, Outcome, Reason};
@@ -55,6 +57,7 @@ impl<C: Choices> World<C> {
                 Effect::Fin(id) | Effect::Abort(id) => self.traces.push_back(Trace::Ended(id)),
                 Effect::Call(job) => self.call(job),
                 Effect::Read(_) | Effect::Withdraw(_) | Effect::TrimHeap => {}
+                Effect::Measure(_) => unreachable!("nobody asks for figures"),
             }
         }
         self.gw.check_invariants();
@@ -115,6 +118,7 @@ impl<C: Choices> World<C> {
             token: job.token,
             action: job.action,
             outcome,
+            took: Duration::ZERO,
         };
         self.gw.result(result, self.now);
     }

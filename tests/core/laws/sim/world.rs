@@ -219,6 +219,7 @@ impl<C: Choices> World<C> {
                     self.peers[at].is_aborted = true;
                 }
                 Effect::TrimHeap => {}
+                Effect::Measure(_) => unreachable!("nobody asks for figures"),
                 Effect::Call(job) => {
                     (job.id, job.token).hash(&mut self.digest);
                     self.call(job);
@@ -416,5 +417,6 @@ fn result(job: &Job, outcome: Outcome) -> CallbackResult {
         token: job.token,
         action: job.action,
         outcome,
+        took: Duration::ZERO,
     }
 }

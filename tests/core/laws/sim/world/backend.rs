@@ -1,5 +1,7 @@
 //! What the backend does: answers in time, late, badly, or twice.
 
+use std::time::Duration;
+
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
 use ssegateway::wire::{Directives, Event, Joins};
 
@@ -110,6 +112,7 @@ impl<C: Choices> World<C> {
             token,
             action,
             outcome: answered(200),
+            took: Duration::ZERO,
         };
         let before: Vec<usize> = self.peers.iter().map(|peer| peer.given.len()).collect();
         let counts = self.gw.counts();

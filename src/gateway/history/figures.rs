@@ -1,0 +1,38 @@
+//! What a history tells of itself, for operators.
+
+use super::History;
+
+impl History {
+    /// The present milliseconds of the Unix clock.
+    pub(in super::super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Events that are kept.
+    pub(in super::super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes that they take.
+    pub(in super::super) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// How many events of a channel are kept, and the bytes of those.
+    pub(in super::super) fn kept_of(&self, name: &str) -> (usize, u64) {
+        let channel = self.names.get(name).map(|id| &self.channels[*id as usize]);
+        channel.map_or((0, 0), |channel| (channel.events.len(), channel.bytes))
+    }
+
+    /// The channels of which something is kept, by their numbers from this one on.
+    pub(in super::super) fn channels_from(
+        &self,
+        first: usize,
+    ) -> impl Iterator<Item = (usize, &str)> {
+        let all = (first..self.channels.capacity()).filter_map(|number| {
+            let name = &*self.channels.get(number)?.name;
+            Some((number, name))
+        });
+        all.filter(|(_, name)| !name.is_empty())
+    }
+}
