@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::LINGER_BYTES;
-use super::conn::{Asked, BodyUnderWay, Conn, Look, Plan, State, StreamRequest, Task};
+use super::conn::{Asked, BodyUnderWay, Conn, Look, Plan, Scope, State, StreamRequest, Task};
 use super::hub::Hub;
 use super::limit::Limit;
 use super::routes::{self, Route};
@@ -206,8 +206,8 @@ impl<S> Conn<S> {
             Task::Connect(what) => self.connect(hub, what, now),
             Task::Health => self.answer_json(hub, 200, "{\"status\":\"ok\"}", now),
             Task::Ready => {
-                let (status, json) = hub.readiness();
-                self.answer_json(hub, status, json, now);
+                let (status, json) = hub.readiness(self.scope);
+                self.answer_json(hub, status, &json, now);
             }
             Task::Answer(answer) => self.answer(hub, &answer, now),
         }
@@ -365,13 +365,22 @@ impl Hub {
         })
     }
 
-    /// The answer to `GET /readyz`.
-    fn readiness(&self) -> (u16, &'static str) {
-        match (self.is_draining, self.settings.is_configured) {
-            (false, true) => (200, "{\"status\":\"ready\",\"configured\":true}"),
-            (true, true) => (503, "{\"status\":\"not_ready\",\"configured\":true}"),
-            (_, false) => (503, "{\"status\":\"not_ready\",\"configured\":false}"),
+    /// The answer to `GET /readyz`. Who asks over the internal listener is told more (contract,
+    /// section 14).
+    fn readiness(&self, scope: Scope) -> (u16, String) {
+        let is_configured = self.settings.is_configured;
+        let (status, word) = match is_configured && !self.is_draining {
+            true => (200, "ready"),
+            false => (503, "not_ready"),
+        };
+        let mut json = format!("{{\"status\":\"{word}\",\"configured\":{is_configured}");
+        if scope == Scope::Internal {
+            let (boot, streams) = (self.settings.boot, self.journal.counters.open());
+            let more = format!(",\"boot\":\"{boot}\",\"streams\":{streams},\"engine\":\"none\"");
+            json.push_str(&more);
         }
+        json.push('}');
+        (status, json)
     }
 }
 

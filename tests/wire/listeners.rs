@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use ssegateway::config::{Default, SETTINGS};
 
 use crate::support::{
@@ -99,11 +99,22 @@ fn sends_have_a_listener_of_their_own() {
         let response = own.read_response();
         assert_eq!(response.status(), 405);
         assert_eq!(response.head.value("allow"), Some("POST"));
+        let mut boots = Vec::new();
         for client in [&mut public, &mut own] {
             assert_served(client);
             client.get("/readyz");
-            assert_eq!(client.read_response().status(), 200);
+            let response = client.read_response();
+            assert_eq!(response.status(), 200);
+            let mut told: Value = serde_json::from_slice(&response.body).expect("JSON");
+            let boot = told.get_mut("boot").map(Value::take);
+            boots.extend(boot.and_then(|boot| Some(boot.as_str()?.to_owned())));
+            let known = json!({"status": "ready", "configured": true});
+            let more = json!({"status": "ready", "configured": true, "boot": null, "streams": 1, "engine": "none"});
+            assert_eq!(told, if boots.is_empty() { known } else { more });
         }
+        // Strangers are not told which process answers.
+        assert_eq!(boots.len(), 1);
+        assert_eq!(boots[0].len(), 36);
         own.post(
             json!({"token": token, "close": true})
                 .to_string()

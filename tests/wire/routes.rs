@@ -104,7 +104,9 @@ fn what_is_no_route_is_refused() {
         ("POST", "/", 404, ""),
         // Reserved, whatever the method.
         ("GET", "/internal/", 404, ""),
-        ("GET", "/internal/metrics", 404, ""),
+        ("POST", "/internal/metrics", 405, "GET"),
+        ("HEAD", "/internal/streams/x", 405, "GET"),
+        ("GET", "/internal/metrics/", 404, ""),
         ("GET", "/internal/send/", 404, ""),
         ("GET", "/internal/%73end", 404, ""),
         ("GET", "http://h/internal/other", 404, ""),
