@@ -13,16 +13,17 @@
 //!             ▼
 //!          gateway                              pure: (state, input, now) → state, bytes, effects
 //!             │   mod, serve, send, publish,    `impl Gateway`: what crosses connections;
-//!             │   fanout, eviction, trim        verbs, and whom they are about
+//!             │   fanout, eviction, trim,       verbs, and whom they are about
+//!             │   lists, metrics
 //!             │     ▼
 //!             │   request, lifecycle, joining,  `impl Conn`: what concerns one, with the hub,
 //!             │   output, compose, deadlines,   which is what all of them share
 //!             │   answer, settle
 //!             │     ▼
-//!             │   conns, conn, hub ► calls, channels, journal, routes, head_fields
+//!             │   conns, conn, hub ► calls, channels, journal ► counters, limit; routes, head_fields
 //!             │            ╰► backlog, retained, replay ► history ► frame
 //!             ▼
-//!          wheel   tokens   header_store   http::{head, body, reply}   sse   wire   buf
+//!          wheel   tokens   keys   header_store   http::{head, query, body, reply}   sse   wire   buf
 //!                                               pure leaves: no connection, no time
 //! ```
 //!
@@ -131,6 +132,15 @@
 //!
 //! So ten thousand who come back at once cost cursors, and one who reads slowly keeps nothing alive:
 //! when events are forgotten that were to come to it, it is told by a gap event.
+//!
+//! # What operators see
+//!
+//! The journal hears of everything that happens, so it counts as well as it logs: plain numbers in
+//! `gateway::counters`, which no line costs anything but an addition. `gateway::metrics` renders them
+//! when somebody asks; what the shell alone knows, memory and descriptors, it gives in answer to
+//! [`gateway::Effect::Measure`], while whoever asked waits as a publisher does. A look costs the same
+//! however many streams there are. `gateway::lists` tells who is there, a page of slots at a time: a
+//! stream stays in its slot, so it is on exactly one page.
 //!
 //! # Laws
 //!
