@@ -5,6 +5,7 @@
 //! shell keeps with a connection: the core stores it and cannot touch it.
 
 mod answer;
+mod asked;
 mod backlog;
 mod calls;
 mod channels;

@@ -125,7 +125,7 @@ impl<S> Conn<S> {
             },
             is_head: head.method == "HEAD",
         };
-        let route = routes::route(self.scope, head.method, head.path);
+        let route = hub.route(self.scope, head, now);
         if route == Route::Send
             && !head.is_encoded
             && !head.expects_continue
@@ -148,14 +148,18 @@ impl<S> Conn<S> {
                 }
             });
         }
-        if head.expects_continue {
-            if let Plan::Task(Task::Answer(answer)) = plan {
-                // The client has not been asked for the body; whether it sends it all the same
-                // cannot be known, so nothing that follows can be trusted to be a request.
+        match plan {
+            // The client has not been asked for the body; whether it sends it all the same
+            // cannot be known, so nothing that follows can be trusted to be a request. From whom
+            // has no key no body is taken at all.
+            Plan::Task(Task::Answer(answer))
+                if head.expects_continue || answer == routes::UNAUTHORIZED =>
+            {
                 self.answer(hub, &answer.last(), now);
                 return Ok(Begun::Served);
             }
-            self.push(hub, CONTINUE, now);
+            _ if head.expects_continue => self.push(hub, CONTINUE, now),
+            _ => {}
         }
         let kept = match &plan {
             Plan::Task(Task::Connect(_)) => {

@@ -75,6 +75,14 @@ impl Answer {
     }
 }
 
+/// No key, or a wrong one.
+pub(super) const UNAUTHORIZED: Answer = Answer::new(
+    401,
+    "UNAUTHORIZED",
+    "Requests under /internal/ must bear a key: Authorization: Bearer <key>.",
+)
+.with("WWW-Authenticate: Bearer\r\n");
+
 const NOT_FOUND: Answer = Answer::new(404, "NOT_FOUND", "There is nothing at this path.");
 
 const fn not_allowed(allow: &'static str) -> Route {
@@ -238,6 +246,11 @@ pub(super) fn framing_error(error: crate::http::head::FramingError) -> Answer {
     .last()
 }
 
+/// Whether a path is one that asks for a key where there is one, be there anything or not.
+pub(super) fn is_internal(path: &[u8]) -> bool {
+    path.starts_with(b"/internal/")
+}
+
 /// Where a request goes; `path` is compared octet by octet.
 pub(super) fn route(scope: Scope, method: &str, path: &[u8]) -> Route {
     let of_health = |route| match method {
@@ -263,7 +276,7 @@ pub(super) fn route(scope: Scope, method: &str, path: &[u8]) -> Route {
         }
         (_, Scope::Internal) => Route::Refuse(NOT_FOUND),
         // Reserved, with any method and on any listener: no stream may come to depend on it.
-        _ if path.starts_with(b"/internal/") => Route::Refuse(NOT_FOUND),
+        _ if is_internal(path) => Route::Refuse(NOT_FOUND),
         (_, Scope::Whole | Scope::Public) => match method {
             "GET" => Route::Stream,
             "POST" => Route::Refuse(NOT_FOUND),
@@ -332,6 +345,9 @@ mod tests {
             ("DELETE", "/readyz", "405 Allow: GET, HEAD"),
             ("HEAD", "/", "405 Allow: GET"),
             ("OPTIONS", "*", "405 Allow: GET"),
+            ("OPTIONS", "/internal/", "404 "),
+            ("OPTIONS", "/internal/send", "405 Allow: POST"),
+            ("OPTIONS", "/healthz", "405 Allow: GET, HEAD"),
             ("get", "/", "405 Allow: GET"),
             ("CONNECT", "h:1", "405 Allow: GET"),
         ];
@@ -358,6 +374,7 @@ mod tests {
             ("GET", "/internal", "Stream", "404 "),
             ("GET", "/internalx", "Stream", "404 "),
             ("GET", "/a", "Stream", "404 "),
+            ("OPTIONS", "/internal/send", "404 ", "405 Allow: POST"),
             ("PUT", "/a", "405 Allow: GET", "404 "),
             ("GET", "/healthz", "Health", "Health"),
             ("HEAD", "/readyz", "Ready", "Ready"),

@@ -88,6 +88,21 @@ pub struct Head<'h, 'b> {
     pub is_encoded: bool,
 }
 
+impl<'b> Head<'_, 'b> {
+    /// The values of the fields with this name, which is given in lower case.
+    fn values(&self, name: &[u8]) -> impl Iterator<Item = &'b [u8]> {
+        let is_its = move |header: &&Header<'b>| is_word(header.name.as_bytes(), name);
+        self.headers.iter().filter(is_its).map(|it| it.value)
+    }
+
+    /// The value of a field that comes once: of several nobody knows which is meant.
+    pub fn only(&self, name: &[u8]) -> Option<&'b [u8]> {
+        let mut values = self.values(name);
+        let value = values.next();
+        value.filter(|_| values.next().is_none())
+    }
+}
+
 /// Finds a head's end in bytes that arrive in pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadScan {

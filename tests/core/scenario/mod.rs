@@ -7,6 +7,7 @@ mod driver;
 
 mod fanouts;
 mod http;
+mod keys;
 mod lifecycle;
 mod limits;
 mod lines;

@@ -1,0 +1,32 @@
+//! What a head asks for: whether it may, and how it is to be answered.
+
+use super::conn::Scope;
+use super::hub::Hub;
+use super::routes::{self, Route};
+use crate::http::head::Head;
+use crate::time::Time;
+
+impl Hub {
+    /// Where a request goes: to nothing without its key, be there anything or not.
+    pub(super) fn route(&mut self, scope: Scope, head: &Head<'_, '_>, now: Time) -> Route {
+        if self.is_locked(head, now) {
+            return Route::Refuse(routes::UNAUTHORIZED);
+        }
+        routes::route(scope, head.method, head.path)
+    }
+
+    /// Whether a request is for what it bears no key to (contract, section 13).
+    fn is_locked(&mut self, head: &Head<'_, '_>, now: Time) -> bool {
+        let Some(keys) = &self.settings.keys else {
+            return false;
+        };
+        let is_locked = routes::is_internal(head.path)
+            && !head
+                .only(b"authorization")
+                .is_some_and(|value| keys.admit(value));
+        if is_locked {
+            self.journal.key_refused(head.path, now);
+        }
+        is_locked
+    }
+}
