@@ -3,8 +3,9 @@
 use super::conn::{Asked, Conn, State};
 use super::hub::Hub;
 use super::routes::Answer;
-use crate::http::reply::{JSON, Persistence, Reply};
+use crate::http::reply::{JSON, NO_CONTENT, Persistence, Reply};
 use crate::time::Time;
+use crate::wheel::Tick;
 
 impl<S> Conn<S> {
     /// Answers with one of the contract's errors.
@@ -57,12 +58,26 @@ impl<S> Conn<S> {
         self.reply(hub, &reply, self.asked.persistence, now);
     }
 
+    /// Tells a browser, by these fields, what its page may do.
+    pub(super) fn answer_preflight(&mut self, hub: &mut Hub, fields: &str, now: Time) {
+        let reply = Reply {
+            status: NO_CONTENT,
+            fields,
+            media_type: "",
+            body: "",
+            is_head_only: false,
+        };
+        self.reply(hub, &reply, self.asked.persistence, now);
+    }
+
     fn reply(&mut self, hub: &mut Hub, reply: &Reply<'_>, persistence: Persistence, now: Time) {
         if self.out.is_empty() {
-            self.stalled_since = now;
+            self.stalled_since = Tick::at(now);
         }
-        let out = self.out.tail(reply.room(), &mut hub.spares);
-        reply.write(out, &hub.date, persistence);
+        let cors = self.asked.page.cors(&hub.settings);
+        let room = reply.room() + cors.room();
+        let out = self.out.tail(room, &mut hub.spares);
+        reply.write(out, &hub.date, persistence, cors);
         self.asked = Asked::default();
         self.state = match persistence {
             Persistence::Close => State::LAST_ANSWER,

@@ -1,7 +1,8 @@
 //! What a head asks for: whether it may, and how it is to be answered.
 
-use super::conn::Scope;
+use super::conn::{Asked, Scope};
 use super::hub::Hub;
+use super::origins::{self, Page};
 use super::routes::{self, Route};
 use crate::http::head::Head;
 use crate::time::Time;
@@ -12,7 +13,12 @@ impl Hub {
         if self.is_locked(head, now) {
             return Route::Refuse(routes::UNAUTHORIZED);
         }
-        routes::route(scope, head.method, head.path)
+        match routes::route(scope, head.method, head.path) {
+            Route::Preflight if !origins::is_preflight(head, &self.settings) => {
+                Route::Refuse(routes::STREAMS_ONLY)
+            }
+            route => route,
+        }
     }
 
     /// Whether a request is for what it bears no key to (contract, section 13).
@@ -28,5 +34,14 @@ impl Hub {
             self.journal.key_refused(head.path, now);
         }
         is_locked
+    }
+}
+
+impl Asked {
+    /// Notes how who asks for a stream is to be answered, as the head may not stay.
+    pub(super) fn note(&mut self, hub: &Hub, route: Route, head: &Head<'_, '_>) {
+        if matches!(route, Route::Stream | Route::Preflight) {
+            self.page = Page::of(head, &hub.settings);
+        }
     }
 }

@@ -6,6 +6,7 @@ use super::LINGER_BYTES;
 use super::conn::{Asked, BodyUnderWay, Conn, Look, Plan, Scope, State, StreamRequest, Task};
 use super::hub::Hub;
 use super::limit::Limit;
+use super::origins;
 use super::routes::{self, Route};
 use crate::buf::ByteQueue;
 use crate::http::body::Decoder;
@@ -124,6 +125,7 @@ impl<S> Conn<S> {
                 (false, _) => Persistence::Close,
             },
             is_head: head.method == "HEAD",
+            ..Asked::default()
         };
         let route = hub.route(self.scope, head, now);
         if route == Route::Send
@@ -137,6 +139,7 @@ impl<S> Conn<S> {
                 body: length as usize,
             });
         }
+        self.asked.note(hub, route, head);
         let plan = hub.plan(route, head, now);
         if decoder.is_done() {
             return Ok(match plan {
@@ -213,6 +216,7 @@ impl<S> Conn<S> {
                 let (status, json) = hub.readiness(self.scope);
                 self.answer_json(hub, status, &json, now);
             }
+            Task::Preflight(fields) => self.answer_preflight(hub, &fields, now),
             Task::Answer(answer) => self.answer(hub, &answer, now),
         }
     }
@@ -365,6 +369,7 @@ impl Hub {
                 let target = head.target.into();
                 return Plan::Look(Look { view, target });
             }
+            Route::Preflight => Task::Preflight(origins::permits(head, &self.settings)),
             Route::Refuse(answer) => Task::Answer(answer),
         })
     }

@@ -15,6 +15,8 @@ pub(super) enum Route {
     Ready,
     /// A look at what goes on (contract, section 14).
     Look(View),
+    /// `OPTIONS` where streams are opened: a browser asks before its page does, if it says so.
+    Preflight,
     /// Nothing of the kind.
     Refuse(Answer),
 }
@@ -85,15 +87,14 @@ pub(super) const UNAUTHORIZED: Answer = Answer::new(
 
 const NOT_FOUND: Answer = Answer::new(404, "NOT_FOUND", "There is nothing at this path.");
 
+const NOT_ALLOWED: Answer = Answer::new(
+    405,
+    "METHOD_NOT_ALLOWED",
+    "This path does not take this method; the Allow field names those it takes.",
+);
+
 const fn not_allowed(allow: &'static str) -> Route {
-    Route::Refuse(
-        Answer::new(
-            405,
-            "METHOD_NOT_ALLOWED",
-            "This path does not take this method; the Allow field names those it takes.",
-        )
-        .with(allow),
-    )
+    Route::Refuse(NOT_ALLOWED.with(allow))
 }
 
 pub(super) const UNSUPPORTED_ENCODING: Answer = Answer::new(
@@ -251,6 +252,9 @@ pub(super) fn is_internal(path: &[u8]) -> bool {
     path.starts_with(b"/internal/")
 }
 
+/// What a method gets that is not for streams, where they are opened.
+pub(super) const STREAMS_ONLY: Answer = NOT_ALLOWED.with("Allow: GET\r\n");
+
 /// Where a request goes; `path` is compared octet by octet.
 pub(super) fn route(scope: Scope, method: &str, path: &[u8]) -> Route {
     let of_health = |route| match method {
@@ -280,7 +284,9 @@ pub(super) fn route(scope: Scope, method: &str, path: &[u8]) -> Route {
         (_, Scope::Whole | Scope::Public) => match method {
             "GET" => Route::Stream,
             "POST" => Route::Refuse(NOT_FOUND),
-            _ => not_allowed("Allow: GET\r\n"),
+            // That of the whole server is about no path.
+            "OPTIONS" if path != b"*" => Route::Preflight,
+            _ => Route::Refuse(STREAMS_ONLY),
         },
     }
 }
@@ -345,6 +351,8 @@ mod tests {
             ("DELETE", "/readyz", "405 Allow: GET, HEAD"),
             ("HEAD", "/", "405 Allow: GET"),
             ("OPTIONS", "*", "405 Allow: GET"),
+            ("OPTIONS", "/", "Preflight"),
+            ("OPTIONS", "/internal", "Preflight"),
             ("OPTIONS", "/internal/", "404 "),
             ("OPTIONS", "/internal/send", "405 Allow: POST"),
             ("OPTIONS", "/healthz", "405 Allow: GET, HEAD"),
@@ -374,6 +382,7 @@ mod tests {
             ("GET", "/internal", "Stream", "404 "),
             ("GET", "/internalx", "Stream", "404 "),
             ("GET", "/a", "Stream", "404 "),
+            ("OPTIONS", "/a", "Preflight", "404 "),
             ("OPTIONS", "/internal/send", "404 ", "405 Allow: POST"),
             ("PUT", "/a", "405 Allow: GET", "404 "),
             ("GET", "/healthz", "Health", "Health"),

@@ -11,6 +11,8 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod lines;
+mod origins;
+mod refusals;
 mod sends;
 mod shutdown;
 mod streams;
