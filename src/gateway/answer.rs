@@ -1,9 +1,10 @@
-//! Answers: bytes for whoever asked.
+//! Answers: bytes for whoever asked, and refusals in the form that he asked for.
 
 use super::conn::{Asked, Conn, State};
 use super::hub::Hub;
 use super::routes::Answer;
-use crate::http::reply::{JSON, NO_CONTENT, Persistence, Reply};
+use crate::http::reply::{self, JSON, NO_CONTENT, Persistence, Reply, STREAM_HEAD_BYTES};
+use crate::sse::{self, Fields, Framing};
 use crate::time::Time;
 use crate::wheel::Tick;
 
@@ -11,7 +12,10 @@ impl<S> Conn<S> {
     /// Answers with one of the contract's errors.
     pub(super) fn answer(&mut self, hub: &mut Hub, answer: &Answer, now: Time) {
         hub.journal.counters.refused(answer.code);
-        self.answer_error(hub, answer, now);
+        match self.asked.refused_by {
+            Some(framing) => self.refuse_by_stream(hub, answer, framing, now),
+            None => self.answer_error(hub, answer, now),
+        }
     }
 
     /// The same to a send, which is counted elsewhere.
@@ -68,6 +72,36 @@ impl<S> Conn<S> {
             is_head_only: false,
         };
         self.reply(hub, &reply, self.asked.persistence, now);
+    }
+
+    /// Refuses a stream by one that says why, and when to come again, and ends (contract, section 14):
+    /// an `EventSource` gives up on every answer that is no stream.
+    fn refuse_by_stream(&mut self, hub: &mut Hub, answer: &Answer, framing: Framing, now: Time) {
+        let (status, code) = (answer.status, answer.code);
+        let (message, detail) = (answer.message, answer.detail);
+        let json = format!(
+            "{{\"status\":{status},\"code\":\"{code}\",\"message\":\"{message}{detail}\"}}"
+        );
+        let event = Fields {
+            name: "rejected",
+            id: None,
+            retry: Some(hub.random.within(answer.pause())),
+            data: json.into(),
+        };
+        if self.out.is_empty() {
+            self.stalled_since = Tick::at(now);
+        }
+        let cors = self.asked.page.cors(&hub.settings);
+        let room = STREAM_HEAD_BYTES + cors.room();
+        let out = self.out.tail(room, &mut hub.spares);
+        reply::write_stream_head(out, &hub.date, framing, cors);
+        sse::write_event(out, framing, &event);
+        out.extend_from_slice(sse::end(framing));
+        self.asked = Asked::default();
+        self.state = State::Finishing {
+            stream: Some(framing),
+            discarded: 0,
+        };
     }
 
     fn reply(&mut self, hub: &mut Hub, reply: &Reply<'_>, persistence: Persistence, now: Time) {

@@ -4,7 +4,8 @@ use super::conn::{Asked, Scope};
 use super::hub::Hub;
 use super::origins::{self, Page};
 use super::routes::{self, Route};
-use crate::http::head::Head;
+use crate::http::head::{Head, Version};
+use crate::sse::Framing;
 use crate::time::Time;
 
 impl Hub {
@@ -43,5 +44,19 @@ impl Asked {
         if matches!(route, Route::Stream | Route::Preflight) {
             self.page = Page::of(head, &hub.settings);
         }
+        if route == Route::Stream
+            && hub.settings.refuses_by_stream
+            && head.accepts(b"text/event-stream")
+        {
+            self.refused_by = Some(framing(head));
+        }
+    }
+}
+
+/// How a stream is framed that this head asks for.
+pub(super) fn framing(head: &Head<'_, '_>) -> Framing {
+    match head.version {
+        Version::Http11 => Framing::Chunked,
+        Version::Http10 => Framing::Plain,
     }
 }

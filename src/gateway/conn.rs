@@ -87,6 +87,8 @@ pub(super) struct Asked {
     pub(super) is_head: bool,
     /// Whose page is to read it.
     pub(super) page: Page,
+    /// By a stream of this framing, should it ask for a stream and be refused.
+    pub(super) refused_by: Option<Framing>,
 }
 
 impl Default for Asked {
@@ -96,6 +98,7 @@ impl Default for Asked {
             persistence: Persistence::Close,
             is_head: false,
             page: Page::SILENT,
+            refused_by: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::LINGER_BYTES;
+use super::asked::framing;
 use super::conn::{Asked, BodyUnderWay, Conn, Look, Plan, Scope, State, StreamRequest, Task};
 use super::hub::Hub;
 use super::limit::Limit;
@@ -14,7 +15,6 @@ use crate::http::head::{
     self, BodyFraming, FramingError, Head, HeadLimits, HeadScan, MAX_HEADERS, Version,
 };
 use crate::http::reply::{CONTINUE, Persistence};
-use crate::sse::Framing;
 use crate::time::Time;
 
 /// What a look at the bytes came to.
@@ -229,12 +229,14 @@ impl<S> Conn<S> {
     /// Nothing behind what cannot be framed can be trusted to be a request.
     fn refuse(&mut self, hub: &mut Hub, bytes: &[u8], error: FramingError, now: Time) -> Step {
         hub.journal.framing_refused(error, now);
+        self.asked.refused_by = None;
         self.answer(hub, &routes::framing_error(error), now);
         Step::Wait(bytes.len())
     }
 
     pub(super) fn request_timed_out(&mut self, hub: &mut Hub, now: Time) {
         hub.journal.limit(Limit::RequestTime, None, now);
+        self.asked.refused_by = None;
         self.answer(hub, &routes::REQUEST_TIMEOUT, now);
         self.drop_input(hub);
     }
@@ -353,10 +355,7 @@ impl Hub {
             Route::Stream => match self.fields.keep(head) {
                 Some(request) => Task::Connect(StreamRequest {
                     request,
-                    framing: match head.version {
-                        Version::Http11 => Framing::Chunked,
-                        Version::Http10 => Framing::Plain,
-                    },
+                    framing: framing(head),
                 }),
                 None => {
                     self.journal.limit(Limit::Headers, None, now);

@@ -77,6 +77,21 @@ impl Answer {
     }
 }
 
+/// How long a client that is refused by a stream is to wait before it comes again, in milliseconds:
+/// short where what is in the way may pass, long where it will not.
+const SOON: (u32, u32) = (1_000, 5_000);
+const LATE: (u32, u32) = (300_000, 600_000);
+
+impl Answer {
+    /// The shortest and the longest wait that a client is told to take before it asks again.
+    pub(super) fn pause(&self) -> (u32, u32) {
+        match self.status {
+            429 | 500..=599 => SOON,
+            _ => LATE,
+        }
+    }
+}
+
 /// No key, or a wrong one.
 pub(super) const UNAUTHORIZED: Answer = Answer::new(
     401,
