@@ -6,6 +6,7 @@ use super::ConnId;
 use super::backlog::Backlog;
 use super::channels::Joined;
 use super::eviction::{Charged, Held};
+use super::origins::Page;
 use super::routes::View;
 use crate::buf::ByteQueue;
 use crate::callback::JobId;
@@ -50,7 +51,7 @@ pub(super) struct Conn<S> {
     /// How the request under way wants to be answered.
     pub(super) asked: Asked,
     /// Since when the output has made no progress; meaningless while there is none.
-    pub(super) stalled_since: Time,
+    pub(super) stalled_since: Tick,
     /// When its timer fires; none later than the deadline.
     pub(super) armed: Tick,
     /// The part of the gateway's totals of held bytes that is this connection's.
@@ -84,6 +85,10 @@ pub(super) struct Asked {
     pub(super) persistence: Persistence,
     /// Without a body: the method was HEAD.
     pub(super) is_head: bool,
+    /// Whose page is to read it.
+    pub(super) page: Page,
+    /// By a stream of this framing, should it ask for a stream and be refused.
+    pub(super) refused_by: Option<Framing>,
 }
 
 impl Default for Asked {
@@ -92,6 +97,8 @@ impl Default for Asked {
         Asked {
             persistence: Persistence::Close,
             is_head: false,
+            page: Page::SILENT,
+            refused_by: None,
         }
     }
 }
@@ -198,6 +205,8 @@ pub(super) enum Task {
     Health,
     /// `GET /readyz`.
     Ready,
+    /// Tell a browser whether its page may ask for a stream; the fields that do.
+    Preflight(String),
     /// A fixed answer.
     Answer(super::routes::Answer),
 }
@@ -251,7 +260,7 @@ impl<S> Conn<S> {
             seen: 0,
             joined: Joined::default(),
             asked: Asked::default(),
-            stalled_since: now,
+            stalled_since: Tick::at(now),
             armed: Tick::NEVER,
             charged: Charged::default(),
             under_way: 0,
@@ -304,7 +313,7 @@ impl<S> Conn<S> {
         if self.is_written() || self.is_closed() {
             of_state
         } else {
-            of_state.min(self.stalled_since + limits.stall_timeout)
+            of_state.min(self.stalled_since.time() + limits.stall_timeout)
         }
     }
 

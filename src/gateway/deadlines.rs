@@ -40,7 +40,7 @@ impl<S> Gateway<S> {
 impl<S> Conn<S> {
     fn deadline_met(&mut self, hub: &mut Hub, now: Time) {
         let stall = hub.settings.limits.stall_timeout;
-        if !self.is_written() && self.stalled_since + stall <= now {
+        if !self.is_written() && self.stalled_since.time() + stall <= now {
             return match self.state {
                 State::Streaming(_) => self.drop_stream(hub, Limit::Stall, now),
                 State::AwaitingCallback(_) => self.drop_callback(hub, Limit::Stall, now),

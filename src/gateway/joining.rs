@@ -15,6 +15,7 @@ use super::retained::Value;
 use crate::event_id::EventId;
 use crate::sse::Fields;
 use crate::time::Time;
+use crate::wheel::Tick;
 use crate::wire::{self, Directives};
 
 /// The header field by which a client tells what it saw last (WHATWG HTML, "server-sent events").
@@ -242,7 +243,7 @@ impl<S> Conn<S> {
             backlog.go_ahead();
         }
         if self.is_written() {
-            self.stalled_since = now;
+            self.stalled_since = Tick::at(now);
         }
         hub.replays.insert(self.id, replay);
         self.is_replaying = true;

@@ -92,10 +92,7 @@ impl Journal {
 
     /// Whether one more line may be written that strangers cause.
     fn admits(&mut self, limit: Limit, now: Time) -> bool {
-        let more = match limit {
-            Limit::RefusedSends | Limit::UnknownTokens | Limit::Unconfigured => MISTAKES,
-            _ => 0,
-        };
+        let more = if limit.is_for_lines() { MISTAKES } else { 0 };
         self.counters.limits[limit as usize] += 1;
         let rate = &mut self.rates[limit as usize];
         // A flood that goes on leaves no moment between its lines.
@@ -379,6 +376,17 @@ impl Journal {
     pub(super) fn send_refused(&mut self, code: &str, now: Time) {
         if self.admits(Limit::RefusedSends, now) {
             error!("/internal/send refused code={code}");
+        }
+    }
+
+    /// Who asks for what is under `/internal/` has no key.
+    pub(super) fn key_refused(&mut self, path: &[u8], now: Time) {
+        self.counters.keys_rejected += 1;
+        if self.admits(Limit::RefusedKeys, now) {
+            error!(
+                "request refused code=UNAUTHORIZED path={}",
+                Value::new(path)
+            );
         }
     }
 

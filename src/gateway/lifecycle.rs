@@ -190,7 +190,7 @@ impl<S> Conn<S> {
         let discarded = u32::try_from(self.input.len()).unwrap_or(u32::MAX);
         self.input.clear(&mut hub.spares);
         if self.out.is_empty() {
-            self.stalled_since = now;
+            self.stalled_since = Tick::at(now);
         }
         let mut first = Vec::new();
         if directives.close {
@@ -198,8 +198,11 @@ impl<S> Conn<S> {
         } else {
             first = self.join_by_answer(hub, &awaiting, &directives, now);
         }
-        let out = self.out.tail(STREAM_HEAD_BYTES, &mut hub.spares);
-        reply::write_stream_head(out, &hub.date, framing);
+        let cors = self.asked.page.cors(&hub.settings);
+        let out = self
+            .out
+            .tail(STREAM_HEAD_BYTES + cors.room(), &mut hub.spares);
+        reply::write_stream_head(out, &hub.date, framing, cors);
         while let Some(frame) = first.pop() {
             let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
             backlog.push_front(frame, framing, &mut hub.shared);

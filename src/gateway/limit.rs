@@ -46,6 +46,8 @@ pub(super) enum Limit {
     RefusedSends,
     /// Lines about sends to unknown tokens; not a setting.
     UnknownTokens,
+    /// Lines about requests without a key; not a setting.
+    RefusedKeys,
     /// Lines about streams that nobody can decide on.
     Unconfigured,
 }
@@ -65,7 +67,7 @@ impl Limit {
     pub(super) fn is_for_lines(self) -> bool {
         matches!(
             self,
-            Limit::RefusedSends | Limit::UnknownTokens | Limit::Unconfigured
+            Limit::RefusedSends | Limit::UnknownTokens | Limit::RefusedKeys | Limit::Unconfigured
         )
     }
 
@@ -92,6 +94,7 @@ impl Limit {
             Limit::Retained => "MAX_RETAINED_BYTES",
             Limit::RefusedSends => "refused_sends",
             Limit::UnknownTokens => "unknown_tokens",
+            Limit::RefusedKeys => "refused_keys",
             Limit::Unconfigured => "CALLBACK_URL",
         }
     }
@@ -120,6 +123,7 @@ pub(super) const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::Retained,
     Limit::RefusedSends,
     Limit::UnknownTokens,
+    Limit::RefusedKeys,
     Limit::Unconfigured,
 ];
 

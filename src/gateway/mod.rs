@@ -5,6 +5,7 @@
 //! shell keeps with a connection: the core stores it and cannot touch it.
 
 mod answer;
+mod asked;
 mod backlog;
 mod calls;
 mod channels;
@@ -26,6 +27,7 @@ mod lifecycle;
 mod limit;
 mod lists;
 mod metrics;
+mod origins;
 mod output;
 mod publish;
 mod replay;
@@ -47,6 +49,7 @@ use crate::http::reply::Date;
 use crate::keys::Keys;
 use crate::sse::Format;
 use crate::time::Time;
+use crate::wheel::Tick;
 
 use compose::Over;
 pub use conn::Scope;
@@ -305,7 +308,7 @@ impl<S> Gateway<S> {
             *since = now;
         }
         if n > 0 {
-            conn.stalled_since = now;
+            conn.stalled_since = Tick::at(now);
         }
         if let Some(Over { is_closing: true }) = is_over {
             conn.end_stream(hub, Reason::ServerClosed, None, now);

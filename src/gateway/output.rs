@@ -9,6 +9,7 @@ use super::hub::Hub;
 use super::limit::Limit;
 use crate::sse::Framing;
 use crate::time::Time;
+use crate::wheel::Tick;
 
 /// Pieces that are written at once; more bring next to nothing, as most are events of their own.
 pub const MOST_PIECES: usize = 16;
@@ -143,7 +144,7 @@ impl<S> Conn<S> {
             return;
         }
         if self.is_written() {
-            self.stalled_since = now;
+            self.stalled_since = Tick::at(now);
         }
         if self.sendable().is_some() {
             return self.hold(hub, Frame::raw(bytes));
@@ -173,7 +174,7 @@ impl<S> Conn<S> {
     ) -> bool {
         let rest = self.unsent() - replaced;
         if self.is_written() {
-            self.stalled_since = now;
+            self.stalled_since = Tick::at(now);
         } else if !self.is_blocked && !self.is_replaying {
             self.is_piled = true;
         } else if rest > 0 && rest + more > hub.settings.limits.max_unsent {

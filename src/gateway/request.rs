@@ -3,9 +3,11 @@
 use std::mem::MaybeUninit;
 
 use super::LINGER_BYTES;
+use super::asked::framing;
 use super::conn::{Asked, BodyUnderWay, Conn, Look, Plan, Scope, State, StreamRequest, Task};
 use super::hub::Hub;
 use super::limit::Limit;
+use super::origins;
 use super::routes::{self, Route};
 use crate::buf::ByteQueue;
 use crate::http::body::Decoder;
@@ -13,7 +15,6 @@ use crate::http::head::{
     self, BodyFraming, FramingError, Head, HeadLimits, HeadScan, MAX_HEADERS, Version,
 };
 use crate::http::reply::{CONTINUE, Persistence};
-use crate::sse::Framing;
 use crate::time::Time;
 
 /// What a look at the bytes came to.
@@ -124,8 +125,9 @@ impl<S> Conn<S> {
                 (false, _) => Persistence::Close,
             },
             is_head: head.method == "HEAD",
+            ..Asked::default()
         };
-        let route = routes::route(self.scope, head.method, head.path);
+        let route = hub.route(self.scope, head, now);
         if route == Route::Send
             && !head.is_encoded
             && !head.expects_continue
@@ -137,6 +139,7 @@ impl<S> Conn<S> {
                 body: length as usize,
             });
         }
+        self.asked.note(hub, route, head);
         let plan = hub.plan(route, head, now);
         if decoder.is_done() {
             return Ok(match plan {
@@ -148,14 +151,18 @@ impl<S> Conn<S> {
                 }
             });
         }
-        if head.expects_continue {
-            if let Plan::Task(Task::Answer(answer)) = plan {
-                // The client has not been asked for the body; whether it sends it all the same
-                // cannot be known, so nothing that follows can be trusted to be a request.
+        match plan {
+            // The client has not been asked for the body; whether it sends it all the same
+            // cannot be known, so nothing that follows can be trusted to be a request. From whom
+            // has no key no body is taken at all.
+            Plan::Task(Task::Answer(answer))
+                if head.expects_continue || answer == routes::UNAUTHORIZED =>
+            {
                 self.answer(hub, &answer.last(), now);
                 return Ok(Begun::Served);
             }
-            self.push(hub, CONTINUE, now);
+            _ if head.expects_continue => self.push(hub, CONTINUE, now),
+            _ => {}
         }
         let kept = match &plan {
             Plan::Task(Task::Connect(_)) => {
@@ -209,6 +216,7 @@ impl<S> Conn<S> {
                 let (status, json) = hub.readiness(self.scope);
                 self.answer_json(hub, status, &json, now);
             }
+            Task::Preflight(fields) => self.answer_preflight(hub, &fields, now),
             Task::Answer(answer) => self.answer(hub, &answer, now),
         }
     }
@@ -221,12 +229,14 @@ impl<S> Conn<S> {
     /// Nothing behind what cannot be framed can be trusted to be a request.
     fn refuse(&mut self, hub: &mut Hub, bytes: &[u8], error: FramingError, now: Time) -> Step {
         hub.journal.framing_refused(error, now);
+        self.asked.refused_by = None;
         self.answer(hub, &routes::framing_error(error), now);
         Step::Wait(bytes.len())
     }
 
     pub(super) fn request_timed_out(&mut self, hub: &mut Hub, now: Time) {
         hub.journal.limit(Limit::RequestTime, None, now);
+        self.asked.refused_by = None;
         self.answer(hub, &routes::REQUEST_TIMEOUT, now);
         self.drop_input(hub);
     }
@@ -345,10 +355,7 @@ impl Hub {
             Route::Stream => match self.fields.keep(head) {
                 Some(request) => Task::Connect(StreamRequest {
                     request,
-                    framing: match head.version {
-                        Version::Http11 => Framing::Chunked,
-                        Version::Http10 => Framing::Plain,
-                    },
+                    framing: framing(head),
                 }),
                 None => {
                     self.journal.limit(Limit::Headers, None, now);
@@ -361,6 +368,7 @@ impl Hub {
                 let target = head.target.into();
                 return Plan::Look(Look { view, target });
             }
+            Route::Preflight => Task::Preflight(origins::permits(head, &self.settings)),
             Route::Refuse(answer) => Task::Answer(answer),
         })
     }

@@ -15,6 +15,8 @@ pub(super) enum Route {
     Ready,
     /// A look at what goes on (contract, section 14).
     Look(View),
+    /// `OPTIONS` where streams are opened: a browser asks before its page does, if it says so.
+    Preflight,
     /// Nothing of the kind.
     Refuse(Answer),
 }
@@ -75,17 +77,39 @@ impl Answer {
     }
 }
 
+/// How long a client that is refused by a stream is to wait before it comes again, in milliseconds:
+/// short where what is in the way may pass, long where it will not.
+const SOON: (u32, u32) = (1_000, 5_000);
+const LATE: (u32, u32) = (300_000, 600_000);
+
+impl Answer {
+    /// The shortest and the longest wait that a client is told to take before it asks again.
+    pub(super) fn pause(&self) -> (u32, u32) {
+        match self.status {
+            429 | 500..=599 => SOON,
+            _ => LATE,
+        }
+    }
+}
+
+/// No key, or a wrong one.
+pub(super) const UNAUTHORIZED: Answer = Answer::new(
+    401,
+    "UNAUTHORIZED",
+    "Requests under /internal/ must bear a key: Authorization: Bearer <key>.",
+)
+.with("WWW-Authenticate: Bearer\r\n");
+
 const NOT_FOUND: Answer = Answer::new(404, "NOT_FOUND", "There is nothing at this path.");
 
+const NOT_ALLOWED: Answer = Answer::new(
+    405,
+    "METHOD_NOT_ALLOWED",
+    "This path does not take this method; the Allow field names those it takes.",
+);
+
 const fn not_allowed(allow: &'static str) -> Route {
-    Route::Refuse(
-        Answer::new(
-            405,
-            "METHOD_NOT_ALLOWED",
-            "This path does not take this method; the Allow field names those it takes.",
-        )
-        .with(allow),
-    )
+    Route::Refuse(NOT_ALLOWED.with(allow))
 }
 
 pub(super) const UNSUPPORTED_ENCODING: Answer = Answer::new(
@@ -238,6 +262,14 @@ pub(super) fn framing_error(error: crate::http::head::FramingError) -> Answer {
     .last()
 }
 
+/// Whether a path is one that asks for a key where there is one, be there anything or not.
+pub(super) fn is_internal(path: &[u8]) -> bool {
+    path.starts_with(b"/internal/")
+}
+
+/// What a method gets that is not for streams, where they are opened.
+pub(super) const STREAMS_ONLY: Answer = NOT_ALLOWED.with("Allow: GET\r\n");
+
 /// Where a request goes; `path` is compared octet by octet.
 pub(super) fn route(scope: Scope, method: &str, path: &[u8]) -> Route {
     let of_health = |route| match method {
@@ -263,11 +295,13 @@ pub(super) fn route(scope: Scope, method: &str, path: &[u8]) -> Route {
         }
         (_, Scope::Internal) => Route::Refuse(NOT_FOUND),
         // Reserved, with any method and on any listener: no stream may come to depend on it.
-        _ if path.starts_with(b"/internal/") => Route::Refuse(NOT_FOUND),
+        _ if is_internal(path) => Route::Refuse(NOT_FOUND),
         (_, Scope::Whole | Scope::Public) => match method {
             "GET" => Route::Stream,
             "POST" => Route::Refuse(NOT_FOUND),
-            _ => not_allowed("Allow: GET\r\n"),
+            // That of the whole server is about no path.
+            "OPTIONS" if path != b"*" => Route::Preflight,
+            _ => Route::Refuse(STREAMS_ONLY),
         },
     }
 }
@@ -332,6 +366,11 @@ mod tests {
             ("DELETE", "/readyz", "405 Allow: GET, HEAD"),
             ("HEAD", "/", "405 Allow: GET"),
             ("OPTIONS", "*", "405 Allow: GET"),
+            ("OPTIONS", "/", "Preflight"),
+            ("OPTIONS", "/internal", "Preflight"),
+            ("OPTIONS", "/internal/", "404 "),
+            ("OPTIONS", "/internal/send", "405 Allow: POST"),
+            ("OPTIONS", "/healthz", "405 Allow: GET, HEAD"),
             ("get", "/", "405 Allow: GET"),
             ("CONNECT", "h:1", "405 Allow: GET"),
         ];
@@ -358,6 +397,8 @@ mod tests {
             ("GET", "/internal", "Stream", "404 "),
             ("GET", "/internalx", "Stream", "404 "),
             ("GET", "/a", "Stream", "404 "),
+            ("OPTIONS", "/a", "Preflight", "404 "),
+            ("OPTIONS", "/internal/send", "404 ", "405 Allow: POST"),
             ("PUT", "/a", "405 Allow: GET", "404 "),
             ("GET", "/healthz", "Health", "Health"),
             ("HEAD", "/readyz", "Ready", "Ready"),

@@ -88,6 +88,42 @@ pub struct Head<'h, 'b> {
     pub is_encoded: bool,
 }
 
+impl<'b> Head<'_, 'b> {
+    /// The values of the fields with this name, which is given in lower case.
+    fn values(&self, name: &[u8]) -> impl Iterator<Item = &'b [u8]> {
+        let is_its = move |header: &&Header<'b>| is_word(header.name.as_bytes(), name);
+        self.headers.iter().filter(is_its).map(|it| it.value)
+    }
+
+    /// The value of a field that comes once: of several nobody knows which is meant.
+    pub fn only(&self, name: &[u8]) -> Option<&'b [u8]> {
+        let mut values = self.values(name);
+        let value = values.next();
+        value.filter(|_| values.next().is_none())
+    }
+
+    /// Whether its `Accept` lists this media type by its name (RFC 9110, section 12.5.1).
+    pub fn accepts(&self, media_type: &[u8]) -> bool {
+        let is_listed = |range: &[u8]| {
+            let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+            let name = parts.next().unwrap_or_default();
+            is_word(name, media_type) && !parts.any(is_weight_of_nothing)
+        };
+        self.values(b"accept")
+            .any(|value| list(value).any(is_listed))
+    }
+}
+
+/// Whether a parameter says that this is not wanted: `q=0`, with up to three decimals.
+fn is_weight_of_nothing(parameter: &[u8]) -> bool {
+    match parameter {
+        [b'q' | b'Q', b'=', b'0', decimals @ ..] => {
+            decimals.iter().all(|byte| matches!(byte, b'.' | b'0'))
+        }
+        _ => false,
+    }
+}
+
 /// Finds a head's end in bytes that arrive in pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadScan {

@@ -37,25 +37,82 @@ pub struct Reply<'a> {
     pub is_head_only: bool,
 }
 
+/// Which pages of other origins may read an answer (WHATWG Fetch, "CORS protocol"; contract, section
+/// 13).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cors<'a> {
+    /// None, and nothing is said of it.
+    #[default]
+    Silent,
+    /// None of the origin that asks, while others may be told otherwise.
+    Unlisted,
+    /// All of this origin, with credentials.
+    Listed(&'a str),
+    /// All, without credentials.
+    Any,
+}
+
+impl Cors<'_> {
+    /// The fields that say so, in pieces.
+    fn pieces(&self) -> [&str; 3] {
+        match self {
+            Cors::Silent => [""; 3],
+            // A cache keeps answers for each origin apart.
+            Cors::Unlisted => ["Vary: Origin\r\n", "", ""],
+            Cors::Listed(origin) => [
+                "Vary: Origin\r\nAccess-Control-Allow-Credentials: true\r\n\
+                 Access-Control-Allow-Origin: ",
+                origin,
+                "\r\n",
+            ],
+            Cors::Any => ["Access-Control-Allow-Origin: *\r\n", "", ""],
+        }
+    }
+
+    /// Whether the page that asks may read the answer.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Cors::Listed(_) | Cors::Any)
+    }
+
+    /// How many bytes that takes.
+    pub fn room(&self) -> usize {
+        self.pieces().into_iter().map(str::len).sum()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for piece in self.pieces() {
+            out.extend_from_slice(piece.as_bytes());
+        }
+    }
+}
+
 /// Most bytes that an answer takes beside its fields and its body.
 const FRAME_BYTES: usize = 192;
 
+/// The status of an answer without a body, which states no length either (RFC 9110, section 8.6).
+pub const NO_CONTENT: u16 = 204;
+
 impl Reply<'_> {
-    /// An upper bound of the answer's length in bytes.
+    /// An upper bound of the answer's length in bytes, beside what it says to pages of other origins.
     pub fn room(&self) -> usize {
         FRAME_BYTES + self.media_type.len() + self.fields.len() + self.body.len()
     }
 
     /// Appends the answer.
-    pub fn write(&self, out: &mut Vec<u8>, date: &Date, persistence: Persistence) {
+    pub fn write(&self, out: &mut Vec<u8>, date: &Date, persistence: Persistence, cors: Cors<'_>) {
         out.extend_from_slice(b"HTTP/1.1 ");
         push_decimal(out, self.status.into());
         out.push(b' ');
         out.extend_from_slice(reason_phrase(self.status).as_bytes());
-        out.extend_from_slice(b"\r\nContent-Type: ");
-        out.extend_from_slice(self.media_type.as_bytes());
-        out.extend_from_slice(b"\r\nContent-Length: ");
-        push_decimal(out, self.body.len());
+        if self.status != NO_CONTENT {
+            out.extend_from_slice(b"\r\nContent-Type: ");
+            out.extend_from_slice(self.media_type.as_bytes());
+            out.extend_from_slice(b"\r\nContent-Length: ");
+            push_decimal(out, self.body.len());
+            if cors.is_allowed() {
+                out.extend_from_slice(b"\r\nAccess-Control-Expose-Headers: Retry-After");
+            }
+        }
         out.extend_from_slice(b"\r\nDate: ");
         out.extend_from_slice(date);
         out.extend_from_slice(match persistence {
@@ -64,6 +121,7 @@ impl Reply<'_> {
             Persistence::Close => b"\r\nConnection: close\r\n",
         });
         out.extend_from_slice(self.fields.as_bytes());
+        cors.write(out);
         out.extend_from_slice(b"\r\n");
         if !self.is_head_only {
             out.extend_from_slice(self.body.as_bytes());
@@ -74,11 +132,11 @@ impl Reply<'_> {
 /// The interim answer that asks for the body (RFC 9110, section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Most bytes that a stream's head takes.
+/// Most bytes that a stream's head takes beside what it says to pages of other origins.
 pub const STREAM_HEAD_BYTES: usize = 256;
 
 /// Appends the head that opens a stream (contract, section 2, step 5).
-pub fn write_stream_head(out: &mut Vec<u8>, date: &Date, framing: Framing) {
+pub fn write_stream_head(out: &mut Vec<u8>, date: &Date, framing: Framing, cors: Cors<'_>) {
     out.extend_from_slice(
         b"HTTP/1.1 200 OK\r\n\
           Content-Type: text/event-stream\r\n\
@@ -89,9 +147,11 @@ pub fn write_stream_head(out: &mut Vec<u8>, date: &Date, framing: Framing) {
     );
     out.extend_from_slice(date);
     out.extend_from_slice(match framing {
-        Framing::Chunked => b"\r\nTransfer-Encoding: chunked\r\n\r\n",
-        Framing::Plain => b"\r\n\r\n",
+        Framing::Chunked => b"\r\nTransfer-Encoding: chunked\r\n",
+        Framing::Plain => b"\r\n",
     });
+    cors.write(out);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The phrase of a registered status code; of others none, which RFC 9112, section 4, allows.
@@ -124,9 +184,13 @@ mod tests {
     const DATE: &Date = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
     fn written(reply: Reply<'_>, persistence: Persistence) -> String {
+        written_for(Cors::Silent, reply, persistence)
+    }
+
+    fn written_for(cors: Cors<'_>, reply: Reply<'_>, persistence: Persistence) -> String {
         let mut out = Vec::new();
-        reply.write(&mut out, DATE, persistence);
-        assert!(out.len() <= reply.room());
+        reply.write(&mut out, DATE, persistence, cors);
+        assert!(out.len() <= reply.room() + cors.room());
         String::from_utf8(out).unwrap()
     }
 
@@ -185,7 +249,54 @@ mod tests {
                 body: "",
                 is_head_only: false,
             };
-            written(reply, Persistence::KeepAliveHttp10);
+            written_for(Cors::Any, reply, Persistence::KeepAliveHttp10);
+        }
+    }
+
+    #[test]
+    fn what_pages_of_other_origins_are_told() {
+        let expose = "Access-Control-Expose-Headers: Retry-After\r\n";
+        let table = [
+            (Cors::Silent, ""),
+            (Cors::Unlisted, "Vary: Origin\r\n"),
+            (
+                Cors::Listed("https://a.example"),
+                "Vary: Origin\r\nAccess-Control-Allow-Credentials: true\r\n\
+                 Access-Control-Allow-Origin: https://a.example\r\n",
+            ),
+            (Cors::Any, "Access-Control-Allow-Origin: *\r\n"),
+        ];
+        for (cors, fields) in table {
+            let expose = if cors.is_allowed() { expose } else { "" };
+            let mut reply = Reply {
+                status: 403,
+                fields: "A: b\r\n",
+                media_type: JSON,
+                body: "{}",
+                is_head_only: false,
+            };
+            assert_eq!(
+                written_for(cors, reply, Persistence::KeepAlive),
+                format!(
+                    "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\n\
+                     Content-Length: 2\r\n{expose}Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                     A: b\r\n{fields}\r\n{{}}"
+                )
+            );
+            (reply.status, reply.body) = (204, "");
+            assert_eq!(
+                written_for(cors, reply, Persistence::Close),
+                format!(
+                    "HTTP/1.1 204 No Content\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                     Connection: close\r\nA: b\r\n{fields}\r\n"
+                )
+            );
+            let mut out = Vec::new();
+            write_stream_head(&mut out, DATE, Framing::Chunked, cors);
+            assert!(out.len() <= STREAM_HEAD_BYTES + cors.room());
+            let head = String::from_utf8(out).unwrap();
+            let end = format!("Transfer-Encoding: chunked\r\n{fields}\r\n");
+            assert!(head.ends_with(&end), "{head}");
         }
     }
 
@@ -193,7 +304,7 @@ mod tests {
     fn stream_heads() {
         for (framing, is_chunked) in [(Framing::Chunked, true), (Framing::Plain, false)] {
             let mut out = Vec::new();
-            write_stream_head(&mut out, DATE, framing);
+            write_stream_head(&mut out, DATE, framing, Cors::Silent);
             assert!(out.len() <= STREAM_HEAD_BYTES);
             let head = String::from_utf8(out).unwrap();
             let field = "Transfer-Encoding: chunked\r\n";

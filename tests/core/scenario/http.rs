@@ -1,7 +1,7 @@
 //! Requests as bytes: one verdict for every cut, order in pipelines, what keeps and what closes a
 //! connection (contract, sections 1 and 7).
 
-use ssegateway::gateway::{Broken, Counts, Scope};
+use ssegateway::gateway::{Broken, Counts, Scope, Settings};
 
 use super::driver::*;
 
@@ -10,13 +10,17 @@ const OK: &str = "200 {\"status\":\"ok\"}";
 /// What a conversation came to: bytes, effects, whether it is over.
 type Seen = (String, Vec<String>, bool);
 
+fn narrow() -> Settings {
+    let mut settings = settings();
+    settings.limits.max_head = 300;
+    settings.limits.max_headers = 5;
+    settings.limits.max_body = 64;
+    settings
+}
+
 /// The outcome of `text` handed in as pieces that end at `cuts`.
-fn seen(text: &[u8], cuts: impl Iterator<Item = usize>) -> Seen {
-    let mut s = Script::with_limits(|limits| {
-        limits.max_head = 300;
-        limits.max_headers = 5;
-        limits.max_body = 64;
-    });
+fn seen(settings: &Settings, text: &[u8], cuts: impl Iterator<Item = usize>) -> Seen {
+    let mut s = Script::with(settings.clone());
     let client = s.open();
     let mut from = 0;
     for cut in cuts.chain([text.len()]) {
@@ -28,17 +32,19 @@ fn seen(text: &[u8], cuts: impl Iterator<Item = usize>) -> Seen {
 }
 
 fn at_every_cut(text: &str) -> String {
+    in_short(&got_at_every_cut(&narrow(), text))
+}
+
+/// What a client gets for `text`, however it is cut.
+pub(crate) fn got_at_every_cut(settings: &Settings, text: &str) -> String {
     let bytes = text.as_bytes();
-    let whole = seen(bytes, std::iter::empty());
+    let seen = |cuts: &mut dyn Iterator<Item = usize>| seen(settings, bytes, cuts);
+    let whole = seen(&mut std::iter::empty());
     for cut in 1..bytes.len() {
-        assert_eq!(
-            seen(bytes, std::iter::once(cut)),
-            whole,
-            "{text:?} at {cut}"
-        );
+        assert_eq!(seen(&mut std::iter::once(cut)), whole, "{text:?} at {cut}");
     }
-    assert_eq!(seen(bytes, 1..bytes.len()), whole, "{text:?} byte by byte");
-    in_short(&whole.0)
+    assert_eq!(seen(&mut (1..bytes.len())), whole, "{text:?} byte by byte");
+    whole.0
 }
 
 #[test]
@@ -163,7 +169,7 @@ fn a_pipeline_of_everything_is_the_same_for_every_cut() {
             .to_owned(),
     ];
     for text in streams {
-        let (_, did, _) = seen(text.as_bytes(), std::iter::empty());
+        let (_, did, _) = seen(&narrow(), text.as_bytes(), std::iter::empty());
         assert_eq!(did, ["Connect"]);
         at_every_cut(&text);
     }

@@ -7,9 +7,12 @@ mod driver;
 
 mod fanouts;
 mod http;
+mod keys;
 mod lifecycle;
 mod limits;
 mod lines;
+mod origins;
+mod refusals;
 mod sends;
 mod shutdown;
 mod streams;
