@@ -153,6 +153,13 @@ impl Random {
         u64::from_le_bytes(bytes)
     }
 
+    /// A number from the first to the last, each as likely as the others.
+    pub(super) fn within(&mut self, (first, last): (u32, u32)) -> u32 {
+        let span = u64::from(last - first) + 1;
+        // Of so many numbers to so few places no place gets more than its part, by any measure.
+        first + (self.number() % span) as u32
+    }
+
     /// A token that was never issued before.
     pub(super) fn token(&mut self) -> Uuid {
         let mut bytes = [0; 16];

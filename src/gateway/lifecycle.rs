@@ -19,7 +19,7 @@ use super::{Effect, Gateway};
 use crate::callback::{Action, CallbackResult, JobId, Outcome, Reason};
 use crate::event_id::EventId;
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
-use crate::sse::{self, Framing};
+use crate::sse::{self, Framing, RETRY_BYTES};
 use crate::time::Time;
 use crate::wheel::Tick;
 use crate::wire::{Directives, Event};
@@ -198,6 +198,10 @@ impl<S> Conn<S> {
         }
         let out = self.out.tail(STREAM_HEAD_BYTES, &mut hub.spares);
         reply::write_stream_head(out, &hub.date, framing);
+        if let Some(retry) = hub.settings.retry {
+            let out = self.out.tail(RETRY_BYTES, &mut hub.spares);
+            sse::write_retry(out, framing, retry);
+        }
         while let Some(frame) = first.pop() {
             let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
             backlog.push_front(frame, framing, &mut hub.shared);
@@ -391,9 +395,8 @@ impl<S> Conn<S> {
     pub(super) fn shut(&mut self, hub: &mut Hub, now: Time) {
         match self.state {
             State::Streaming(_) => {
-                if self.is_replaying {
-                    self.keep_begun(hub);
-                }
+                self.cut_replay(hub);
+                self.say_when(hub, now);
                 self.end_stream(hub, Reason::ServerClosed, None, now);
             }
             State::AwaitingCallback(_) => {
@@ -401,5 +404,26 @@ impl<S> Conn<S> {
             }
             _ => {}
         }
+    }
+
+    /// Nothing more comes from the history: the stream ends where it is.
+    fn cut_replay(&mut self, hub: &mut Hub) {
+        if std::mem::take(&mut self.is_replaying) {
+            hub.replays.remove(self.id);
+            self.keep_begun(hub);
+        }
+    }
+
+    /// The last words of a stream: its client is to come again at a moment of its own within the
+    /// span, and not with all others.
+    fn say_when(&mut self, hub: &mut Hub, now: Time) {
+        let span = hub.settings.reconnect_spread.as_millis();
+        let Some(last) = u32::try_from(span).unwrap_or(u32::MAX).checked_sub(1) else {
+            return;
+        };
+        let mut words = Vec::with_capacity(RETRY_BYTES);
+        let millis = hub.random.within((0, last));
+        sse::write_retry(&mut words, self.state.framing(), millis);
+        self.push(hub, &words, now);
     }
 }

@@ -1,7 +1,9 @@
 //! Plays the shell for one gateway: hands in what happens, carries out the effects, keeps what
 //! each client was given. The clock is a number; nothing waits.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use ssegateway::callback::{Action, CallbackResult, Job, JobId, Outcome, Reason};
@@ -50,6 +52,8 @@ pub(crate) struct Script {
     pub(crate) gives_back: bool,
     /// Whether the workers' queue is full.
     pub(crate) is_queue_full: bool,
+    /// What is drawn next, and until it is set anew.
+    pub(crate) drawn: Rc<Cell<u64>>,
     clients: HashMap<ConnId, Client>,
     done: Vec<Did>,
     jobs: VecDeque<Job>,
@@ -59,10 +63,13 @@ pub(crate) fn settings() -> Settings {
     Settings::new(Limits::default())
 }
 
-/// Bytes for tokens: a number, which is another one each time.
-fn numbered() -> impl FnMut(&mut [u8]) {
+/// Bytes for tokens: a number, which is another one each time. What is drawn otherwise is the test's.
+fn numbered(drawn: Rc<Cell<u64>>) -> impl FnMut(&mut [u8]) {
     let mut number = 0_u128;
     move |bytes| {
+        if bytes.len() == size_of::<u64>() {
+            return bytes.copy_from_slice(&drawn.get().to_le_bytes());
+        }
         number += 1;
         bytes.copy_from_slice(&number.to_be_bytes()[..bytes.len()]);
     }
@@ -81,13 +88,15 @@ impl Script {
 
     pub(crate) fn with(settings: Settings) -> Script {
         capture::install();
-        let mut gw = Gateway::new(settings, numbered());
+        let drawn = Rc::new(Cell::new(0));
+        let mut gw = Gateway::new(settings, numbered(Rc::clone(&drawn)));
         gw.set_date(DATE.as_bytes().try_into().unwrap());
         Script {
             gw,
             now: Time(1_000),
             gives_back: false,
             is_queue_full: false,
+            drawn,
             clients: HashMap::new(),
             done: Vec::new(),
             jobs: VecDeque::new(),

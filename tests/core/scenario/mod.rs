@@ -10,6 +10,7 @@ mod http;
 mod lifecycle;
 mod limits;
 mod lines;
+mod retry;
 mod sends;
 mod shutdown;
 mod streams;
