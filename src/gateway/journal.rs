@@ -62,6 +62,10 @@ pub(super) enum Limit {
     Descriptors,
     /// Sent bytes, or probes, that stay unacknowledged.
     Peer,
+    /// How long a stream lasts.
+    MaxStream,
+    /// The same as the answer to a connect callback says it; not a setting.
+    ExpiresIn,
     /// Bytes of current values.
     Retained,
     /// Lines about sends that are refused; not a setting.
@@ -94,6 +98,8 @@ impl Limit {
             Limit::ConnectQueue => "CONNECT_QUEUE",
             Limit::Descriptors => "descriptors",
             Limit::Peer => "PEER_TIMEOUT_SECONDS",
+            Limit::MaxStream => "MAX_STREAM_SECONDS",
+            Limit::ExpiresIn => "expires_in",
             Limit::Retained => "MAX_RETAINED_BYTES",
             Limit::RefusedSends => "refused_sends",
             Limit::UnknownTokens => "unknown_tokens",
@@ -375,10 +381,12 @@ impl Journal {
                     Value::new(&url())
                 );
             }
-            (Reason::ServerClosed, _) if log_enabled!(log::Level::Info) => {
+            (Reason::ServerClosed, limit) if log_enabled!(log::Level::Info) => {
+                let name = limit.map_or("", Limit::name);
                 info!(
-                    "closed token={token} url={} reason={word}",
-                    Value::new(&url())
+                    "closed token={token} url={} reason={word}{}{name}",
+                    Value::new(&url()),
+                    limit.map_or("", |_| " limit=")
                 );
             }
             (Reason::Error, Some(limit)) if self.admits(limit, now) => {
@@ -468,6 +476,8 @@ const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::ConnectQueue,
     Limit::Descriptors,
     Limit::Peer,
+    Limit::MaxStream,
+    Limit::ExpiresIn,
     Limit::Retained,
     Limit::RefusedSends,
     Limit::UnknownTokens,

@@ -7,6 +7,8 @@
 //! answer in its stead, and because a client that is turned away although the answer's head said
 //! 2xx ([`Conn::decide`]) is paid for at once.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::calls::Orphan;
@@ -21,7 +23,7 @@ use crate::event_id::EventId;
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
 use crate::sse::{self, Framing, RETRY_BYTES};
 use crate::time::Time;
-use crate::wheel::Tick;
+use crate::wheel::{TICK_MS, Tick};
 use crate::wire::{Directives, Event};
 
 impl<S> Gateway<S> {
@@ -95,6 +97,21 @@ impl Hub {
         };
         self.calls.orphan(awaiting.job, orphan);
         self.effect(Effect::Withdraw(awaiting.job));
+    }
+
+    /// How long a stream lasts that opens now, if that is bounded: of many that opened together each
+    /// ends at a moment of its own.
+    fn max_stream(&mut self) -> Option<Duration> {
+        let most = self.settings.max_stream;
+        if most.is_zero() {
+            return None;
+        }
+        let tenth = most / 10;
+        // In timers' units, as a year has more milliseconds than are drawn from.
+        let tick = Duration::from_millis(TICK_MS);
+        let ticks = tenth.as_millis() / tick.as_millis();
+        let most_ticks = u32::try_from(2 * ticks).unwrap_or(u32::MAX);
+        Some(most - tenth + tick * self.random.within((0, most_ticks)))
     }
 
     /// Why no stream can be opened now, if so.
@@ -213,6 +230,7 @@ impl<S> Conn<S> {
             self.put_first(hub, framing, event);
         }
         let heartbeat = hub.settings.heartbeat;
+        let span = directives.expires_in.or_else(|| hub.max_stream());
         let (token, request) = (awaiting.token, awaiting.what.request);
         hub.journal.opened(token, &request, heartbeat);
         if let Some(event) = &directives.event
@@ -225,6 +243,8 @@ impl<S> Conn<S> {
             request,
             framing,
             next_heartbeat: Tick::at(now + heartbeat),
+            ends: span.map_or(Tick::NEVER, |span| Tick::at(now + span)),
+            is_told_end: directives.expires_in.is_some(),
             since: Tick::at(now),
             events: 0,
             discarded,
@@ -342,6 +362,21 @@ impl<S> Conn<S> {
     pub(super) fn drop_stream(&mut self, hub: &mut Hub, limit: Limit, now: Time) {
         hub.effect(Effect::Abort(self.id));
         self.end_stream(hub, Reason::Error, Some(limit), now);
+    }
+
+    /// The stream's time is over (contract, section 14): what was sent to it comes still, but for what
+    /// is to come from the history, to which its client comes back.
+    pub(super) fn outlive(&mut self, hub: &mut Hub, now: Time) {
+        self.catch_up(hub, now);
+        if let State::Streaming(stream) = &self.state {
+            let limit = if stream.is_told_end {
+                Limit::ExpiresIn
+            } else {
+                Limit::MaxStream
+            };
+            self.cut_replay(hub);
+            self.end_stream(hub, Reason::ServerClosed, Some(limit), now);
+        }
     }
 
     /// The backend closes the stream behind what was sent when the history had come to a position: at

@@ -5,6 +5,7 @@ mod budgets;
 mod capture;
 mod driver;
 
+mod expiry;
 mod fanouts;
 mod http;
 mod lifecycle;
