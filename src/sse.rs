@@ -162,7 +162,20 @@ pub fn of_chunk(chunk: &[u8], framing: Framing) -> &[u8] {
 /// Appends what fires nothing, but is what the client will name when it comes again (contract,
 /// section 12).
 pub fn write_position(out: &mut Vec<u8>, framing: Framing, id: &EventId) {
-    let text = format!("id: {id}\n\n");
+    write_silent(out, framing, &format!("id: {id}\n\n"));
+}
+
+/// Most bytes that [`write_retry`] writes.
+pub const RETRY_BYTES: usize = 32;
+
+/// Appends what fires nothing, but is how many milliseconds the client will wait before it comes
+/// again (contract, section 14).
+pub fn write_retry(out: &mut Vec<u8>, framing: Framing, millis: u32) {
+    write_silent(out, framing, &format!("retry: {millis}\n\n"));
+}
+
+/// Appends a block without data.
+fn write_silent(out: &mut Vec<u8>, framing: Framing, text: &str) {
     if framing == Framing::Chunked {
         push_hex(out, text.len());
         out.extend_from_slice(b"\r\n");
@@ -406,6 +419,30 @@ mod tests {
         ] {
             let mut out = Vec::new();
             write_position(&mut out, framing, &id);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_retry_alone_is_a_block_of_its_own() {
+        for (millis, framing, expected) in [
+            (0, Framing::Plain, "retry: 0\n\n"),
+            (3000, Framing::Plain, "retry: 3000\n\n"),
+            (0, Framing::Chunked, "a\r\nretry: 0\n\n\r\n"),
+            (
+                86_400_000,
+                Framing::Chunked,
+                "11\r\nretry: 86400000\n\n\r\n",
+            ),
+            (
+                u32::MAX,
+                Framing::Chunked,
+                "13\r\nretry: 4294967295\n\n\r\n",
+            ),
+        ] {
+            let mut out = Vec::new();
+            write_retry(&mut out, framing, millis);
+            assert!(out.len() <= RETRY_BYTES);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -9,6 +9,7 @@ mod send;
 mod tests;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 pub use answer::directives;
 pub use send::send_command;
@@ -23,8 +24,10 @@ pub struct Directives {
     /// What the stream joins, and where it begins there; `None` when the answer tells neither.
     /// Most answers do not, and a stream's callback is kept until its client is served.
     pub joins: Option<Box<Joins>>,
-    /// Why the stream may not open although the backend accepts it: its `channels` cannot be used.
-    /// A sentence for the log.
+    /// How long the stream lasts, whatever the settings say.
+    pub expires_in: Option<Duration>,
+    /// Why the stream may not open although the backend accepts it: its `channels` or its
+    /// `expires_in` cannot be used. A sentence for the log.
     pub deaf: Option<&'static str>,
     /// What was wrong with the body, for the log; the rest still counts.
     pub problem: Option<&'static str>,

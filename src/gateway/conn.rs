@@ -147,7 +147,7 @@ pub(super) enum State {
     /// Next: Streaming, Reading, Finishing, Closed. Deadline: the callback's.
     AwaitingCallback(Box<Awaiting>),
     /// The stream is open. Legal input: bytes (discarded), eof, sends. Next: Finishing, Closed.
-    /// Deadline: the next heartbeat.
+    /// Deadline: the next heartbeat, or its own end.
     Streaming(Stream),
     /// Nothing is left but to write out. Legal input: bytes (discarded), eof. Next: Lingering,
     /// Closed. Deadline: none but the stall's.
@@ -239,6 +239,10 @@ pub(super) struct Stream {
     pub(super) framing: Framing,
     /// Timers are no finer.
     pub(super) next_heartbeat: Tick,
+    /// When it is over at the latest.
+    pub(super) ends: Tick,
+    /// The answer to its connect callback says so.
+    pub(super) is_told_end: bool,
     /// When it opened, to the tick behind it.
     pub(super) since: Tick,
     /// Events that it was given so far.
@@ -304,7 +308,7 @@ impl<S> Conn<S> {
             State::Reading { since, .. } => *since + limits.idle_timeout,
             State::ReadingBody(body) => body.since + limits.request_timeout,
             State::AwaitingCallback(awaiting) => awaiting.expires,
-            State::Streaming(stream) => stream.next_heartbeat.time(),
+            State::Streaming(stream) => stream.next_heartbeat.min(stream.ends).time(),
             State::Lingering { until, .. } => *until,
             State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {
                 Time::NEVER

@@ -199,8 +199,11 @@ impl Counters {
         if let Some(at) = REASONS.iter().position(|it| *it == reason) {
             self.ended[at] += 1;
         }
-        if let (Reason::Error, Some(limit)) = (reason, limit) {
-            self.dropped[limit as usize] += 1;
+        match (reason, limit) {
+            (Reason::Error, Some(limit)) => self.dropped[limit as usize] += 1,
+            // Its time was over, of which no line speaks as of a limit.
+            (_, Some(limit)) => self.limits[limit as usize] += 1,
+            _ => {}
         }
     }
 

@@ -56,6 +56,7 @@ impl<S> Conn<S> {
             } => self.silent_too_long(hub, now),
             State::Reading { .. } | State::ReadingBody(_) => self.request_timed_out(hub, now),
             State::AwaitingCallback(_) => self.callback_timed_out(hub, now),
+            State::Streaming(stream) if stream.ends.time() <= now => self.outlive(hub, now),
             State::Streaming(_) => self.beat(hub, now),
             State::Lingering { .. } => self.close(hub),
             State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {}

@@ -315,10 +315,12 @@ impl Journal {
                     Value::new(&url())
                 );
             }
-            (Reason::ServerClosed, _) if log_enabled!(log::Level::Info) => {
+            (Reason::ServerClosed, limit) if log_enabled!(log::Level::Info) => {
+                let name = limit.map_or("", Limit::name);
                 info!(
-                    "closed token={token} url={} reason={word}",
-                    Value::new(&url())
+                    "closed token={token} url={} reason={word}{}{name}",
+                    Value::new(&url()),
+                    limit.map_or("", |_| " limit=")
                 );
             }
             (Reason::Error, Some(limit)) if self.admits(limit, now) => {

@@ -7,6 +7,8 @@
 //! answer in its stead, and because a client that is turned away although the answer's head said
 //! 2xx ([`Conn::decide`]) is paid for at once.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::calls::Orphan;
@@ -19,9 +21,9 @@ use super::{Effect, Gateway};
 use crate::callback::{Action, CallbackResult, JobId, Outcome, Reason};
 use crate::event_id::EventId;
 use crate::http::reply::{self, STREAM_HEAD_BYTES};
-use crate::sse::{self, Framing};
+use crate::sse::{self, Framing, RETRY_BYTES};
 use crate::time::Time;
-use crate::wheel::Tick;
+use crate::wheel::{TICK_MS, Tick};
 use crate::wire::{Directives, Event};
 
 impl<S> Gateway<S> {
@@ -97,6 +99,21 @@ impl Hub {
         };
         self.calls.orphan(awaiting.job, orphan);
         self.effect(Effect::Withdraw(awaiting.job));
+    }
+
+    /// How long a stream lasts that opens now, if that is bounded: of many that opened together each
+    /// ends at a moment of its own.
+    fn max_stream(&mut self) -> Option<Duration> {
+        let most = self.settings.max_stream;
+        if most.is_zero() {
+            return None;
+        }
+        let tenth = most / 10;
+        // In timers' units, as a year has more milliseconds than are drawn from.
+        let tick = Duration::from_millis(TICK_MS);
+        let ticks = tenth.as_millis() / tick.as_millis();
+        let most_ticks = u32::try_from(2 * ticks).unwrap_or(u32::MAX);
+        Some(most - tenth + tick * self.random.within((0, most_ticks)))
     }
 
     /// Why no stream can be opened now, if so.
@@ -203,6 +220,10 @@ impl<S> Conn<S> {
             .out
             .tail(STREAM_HEAD_BYTES + cors.room(), &mut hub.spares);
         reply::write_stream_head(out, &hub.date, framing, cors);
+        if let Some(retry) = hub.settings.retry {
+            let out = self.out.tail(RETRY_BYTES, &mut hub.spares);
+            sse::write_retry(out, framing, retry);
+        }
         while let Some(frame) = first.pop() {
             let backlog = self.backlog.get_or_insert_with(|| hub.backlogs.take());
             backlog.push_front(frame, framing, &mut hub.shared);
@@ -215,6 +236,7 @@ impl<S> Conn<S> {
             is_put = self.put_first(hub, framing, event);
         }
         let heartbeat = hub.settings.heartbeat;
+        let span = directives.expires_in.or_else(|| hub.max_stream());
         let (token, request) = (awaiting.token, awaiting.what.request);
         hub.journal.opened(token, &request, heartbeat);
         if let Some(event) = &directives.event
@@ -227,6 +249,8 @@ impl<S> Conn<S> {
             request,
             framing,
             next_heartbeat: Tick::at(now + heartbeat),
+            ends: span.map_or(Tick::NEVER, |span| Tick::at(now + span)),
+            is_told_end: directives.expires_in.is_some(),
             since: Tick::at(now),
             events: 0,
             discarded,
@@ -350,6 +374,21 @@ impl<S> Conn<S> {
         self.end_stream(hub, Reason::Error, Some(limit), now);
     }
 
+    /// The stream's time is over (contract, section 14): what was sent to it comes still, but for what
+    /// is to come from the history, to which its client comes back.
+    pub(super) fn outlive(&mut self, hub: &mut Hub, now: Time) {
+        self.catch_up(hub, now);
+        if let State::Streaming(stream) = &self.state {
+            let limit = if stream.is_told_end {
+                Limit::ExpiresIn
+            } else {
+                Limit::MaxStream
+            };
+            self.cut_replay(hub);
+            self.end_stream(hub, Reason::ServerClosed, Some(limit), now);
+        }
+    }
+
     /// The backend closes the stream behind what was sent when the history had come to a position: at
     /// once, unless some of that is still to come from there.
     pub(super) fn close_stream(&mut self, hub: &mut Hub, at: EventId, now: Time) {
@@ -401,9 +440,8 @@ impl<S> Conn<S> {
     pub(super) fn shut(&mut self, hub: &mut Hub, now: Time) {
         match self.state {
             State::Streaming(_) => {
-                if self.is_replaying {
-                    self.keep_begun(hub);
-                }
+                self.cut_replay(hub);
+                self.say_when(hub, now);
                 self.end_stream(hub, Reason::ServerClosed, None, now);
             }
             State::AwaitingCallback(_) => {
@@ -411,5 +449,26 @@ impl<S> Conn<S> {
             }
             _ => {}
         }
+    }
+
+    /// Nothing more comes from the history: the stream ends where it is.
+    fn cut_replay(&mut self, hub: &mut Hub) {
+        if std::mem::take(&mut self.is_replaying) {
+            hub.replays.remove(self.id);
+            self.keep_begun(hub);
+        }
+    }
+
+    /// The last words of a stream: its client is to come again at a moment of its own within the
+    /// span, and not with all others.
+    fn say_when(&mut self, hub: &mut Hub, now: Time) {
+        let span = hub.settings.reconnect_spread.as_millis();
+        let Some(last) = u32::try_from(span).unwrap_or(u32::MAX).checked_sub(1) else {
+            return;
+        };
+        let mut words = Vec::with_capacity(RETRY_BYTES);
+        let millis = hub.random.within((0, last));
+        sse::write_retry(&mut words, self.state.framing(), millis);
+        self.push(hub, &words, now);
     }
 }

@@ -40,6 +40,10 @@ pub(super) enum Limit {
     Descriptors,
     /// Sent bytes, or probes, that stay unacknowledged.
     Peer,
+    /// How long a stream lasts.
+    MaxStream,
+    /// The same as the answer to a connect callback says it; not a setting.
+    ExpiresIn,
     /// Bytes of current values.
     Retained,
     /// Lines about sends that are refused; not a setting.
@@ -91,6 +95,8 @@ impl Limit {
             Limit::ConnectQueue => "CONNECT_QUEUE",
             Limit::Descriptors => "descriptors",
             Limit::Peer => "PEER_TIMEOUT_SECONDS",
+            Limit::MaxStream => "MAX_STREAM_SECONDS",
+            Limit::ExpiresIn => "expires_in",
             Limit::Retained => "MAX_RETAINED_BYTES",
             Limit::RefusedSends => "refused_sends",
             Limit::UnknownTokens => "unknown_tokens",
@@ -120,6 +126,8 @@ pub(super) const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::ConnectQueue,
     Limit::Descriptors,
     Limit::Peer,
+    Limit::MaxStream,
+    Limit::ExpiresIn,
     Limit::Retained,
     Limit::RefusedSends,
     Limit::UnknownTokens,

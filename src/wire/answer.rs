@@ -2,6 +2,7 @@
 //! 12).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::names::{MOST_NAMES, Names, is_channel};
 use super::raw::{self, Field, RawCommand, RawEvent, Whose, WrongType};
@@ -64,6 +65,10 @@ fn lenient(raw: RawCommand<'_>) -> Directives {
         Ok(channels) => (channels, None),
         Err(reason) => (Vec::new(), Some(reason)),
     };
+    let (expires_in, unending) = match expires_in(&raw.expires_in) {
+        Ok(span) => (span, None),
+        Err(reason) => (None, Some(reason)),
+    };
     let joins = (!channels.is_empty() || last_event_id.is_some()).then(|| {
         Box::new(Joins {
             channels,
@@ -74,8 +79,21 @@ fn lenient(raw: RawCommand<'_>) -> Directives {
         event,
         close,
         joins,
-        deaf,
+        expires_in,
+        deaf: deaf.or(unending),
         problem,
+    }
+}
+
+/// How long the stream lasts, or why it may not open: a client's rights would not end with it.
+fn expires_in(given: &Field<f64>) -> Result<Option<Duration>, &'static str> {
+    match *given {
+        Field::Absent => Ok(None),
+        // What is more than can be counted is as good as never.
+        Field::Is(seconds) if seconds > 0.0 => Ok(Some(Duration::from_millis(
+            (seconds * 1000.0).ceil() as u64,
+        ))),
+        _ => Err("'expires_in' is not a number of seconds above 0"),
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct RawCommand<'a> {
     pub(super) event: Field<RawEvent<'a>>,
     pub(super) close: Field<bool>,
     pub(super) last_event_id: Field<Cow<'a, str>>,
+    /// Of an answer alone.
+    pub(super) expires_in: Field<f64>,
 }
 
 /// The fields of which a send has exactly one. An answer's `channels` are those of its stream.
@@ -78,12 +80,12 @@ pub(super) struct RawMore<'a> {
 }
 
 /// The fields that are known in a callback's answer.
-const OF_ANSWERS: [&str; 4] = ["event", "close", "channels", "last_event_id"];
+const OF_ANSWERS: [&str; 5] = ["event", "close", "channels", "last_event_id", "expires_in"];
 
 /// Whose body it is, and which fields are known in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// A send's: all of them.
+    /// A send's: all but `expires_in`.
     Send,
     /// A callback's answer's: those of [`OF_ANSWERS`].
     Answer,
@@ -106,6 +108,8 @@ enum Value<'a> {
     Bool(bool),
     /// Not below zero, without fraction and exponent.
     Integer(u64),
+    /// Any other number.
+    Float(f64),
     Text(Cow<'a, str>),
     /// The list or the object that was wanted, which is filled in.
     Taken,
@@ -153,8 +157,8 @@ impl<'de> Visitor<'de> for Wanted<'_, 'de> {
     }
 
     // Below zero.
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value<'de>, E> {
+        Ok(Value::Float(value as f64))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value<'de>, E> {
@@ -162,8 +166,8 @@ impl<'de> Visitor<'de> for Wanted<'_, 'de> {
     }
 
     // With a fraction or an exponent, too large for the others, or `-0`.
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value<'de>, E> {
+        Ok(Value::Float(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {
@@ -224,6 +228,13 @@ fn take_command<'de, A: MapAccess<'de>>(
             }
             "close" => boolean(&mut command.close, map)?,
             "last_event_id" => text(&mut command.last_event_id, map)?,
+            "expires_in" if whose == Whose::Answer => {
+                command.expires_in = match once(&command.expires_in, Wanted::Nothing, map)? {
+                    Value::Integer(seconds) => Field::Is(seconds as f64),
+                    Value::Float(seconds) => Field::Is(seconds),
+                    value => other(&value),
+                }
+            }
             _ => {
                 map.next_value_seed(Wanted::Nothing)?;
             }

@@ -398,8 +398,52 @@ fn directives_keep_what_can_be_used() {
         assert_eq!(directives.close, close, "{body}");
         assert_eq!(directives.problem.is_some(), is_problem, "{body}");
         assert_eq!((directives.joins, directives.deaf), (None, None));
+        assert_eq!(directives.expires_in, None);
     }
     assert!(directives(None).problem.is_some());
+}
+
+/// How long an answer has a stream last. Nothing that is no such number leaves it open: a client's
+/// rights would not end.
+#[test]
+fn a_streams_time() {
+    let millis = |value: &str| {
+        let body = format!(r#"{{"event":{{"data":"d"}},"expires_in":{value},"close":true}}"#);
+        let found = directed(&body);
+        assert_eq!((found.close, found.problem), (true, None), "{value}");
+        let is_named = |why: &str| why.starts_with("'expires_in'");
+        assert!(found.deaf.is_none_or(is_named), "{value}");
+        assert_eq!(found.deaf.is_some(), found.expires_in.is_none(), "{value}");
+        found.expires_in.map(|it| it.as_millis())
+    };
+    const NEVER: u128 = u64::MAX as u128;
+    #[rustfmt::skip] // A table is read in columns.
+    let table = [
+        ("1", 1_000), ("3600", 3_600_000), ("0.5", 500), ("1.0015", 1_002), ("15e-1", 1_500),
+        ("1E3", 1_000_000), ("0.0001", 1), ("1e-300", 1), ("31536000", 31_536_000_000),
+        ("18446744073709551615", NEVER), ("18446744073709551616", NEVER), ("1e300", NEVER),
+    ];
+    for (value, expected) in table {
+        assert_eq!(millis(value), Some(expected), "{value}");
+    }
+    for value in [
+        "0", "0.0", "-0", "-1", "-0.5", "-1e300", "null", "true", "false", "\"5\"", "\"\"", "[]",
+        "[5]", "{}",
+    ] {
+        assert_eq!(millis(value), None, "{value}");
+    }
+    // What is wrong with the channels is said first.
+    let both = directed(r#"{"channels":5,"expires_in":0}"#)
+        .deaf
+        .expect("a reason");
+    assert!(both.starts_with("'channels'"), "{both}");
+    // These are no JSON, so that there is no answer to go by.
+    for value in ["1e999", "NaN", "Infinity", "+1", "01", ".5"] {
+        let found = directed(&format!("{{\"expires_in\":{value}}}"));
+        assert!(found.problem.is_some() && found.deaf.is_none(), "{value}");
+    }
+    let twice = directed(r#"{"expires_in":5,"expires_in":5}"#);
+    assert!(twice.problem.is_some() && twice.expires_in.is_none());
 }
 
 #[test]

@@ -159,6 +159,7 @@ fn json_value() -> impl Strategy<Value = String> {
             "id",
             "retry",
             "key",
+            "expires_in",
             "x",
             "d\\u0061ta",
         ]);
@@ -185,6 +186,12 @@ fn command() -> impl Strategy<Value = String> {
     };
     let delay =
         prop_oneof![3 => any::<u32>().prop_map(|n| (n / 40).to_string()), 1 => json_value()];
+    let span = prop_oneof![
+        2 => any::<u64>().prop_map(|n| (n >> (n % 64)).to_string()),
+        2 => any::<f64>().prop_map(|n| serde_json::json!(n).to_string()),
+        1 => (0.0..100.0_f64).prop_map(|n| n.to_string()),
+        1 => json_value(),
+    ];
     let inner = vec(
         prop_oneof![
             (Just("data"), text()),
@@ -213,6 +220,7 @@ fn command() -> impl Strategy<Value = String> {
         4 => (Just("close"), flag()),
         2 => (Just("subscribe"), words()),
         2 => (Just("unsubscribe"), words()),
+        1 => (Just("expires_in"), span),
         2 => (Just("x"), json_value()),
         1 => target(),
     ];

@@ -12,7 +12,7 @@ const SEEDS: u64 = 256;
 const ACTIONS: usize = 400;
 
 /// What the seeds together must have come to: else the laws were kept where nothing happened.
-const MUST_HAPPEN: [&str; 26] = [
+const MUST_HAPPEN: [&str; 28] = [
     "stream opened",
     "200 ok",
     "200 buffered",
@@ -26,6 +26,8 @@ const MUST_HAPPEN: [&str; 26] = [
     "orphan",
     "unfinished 200",
     "shutdown",
+    "expired",
+    "told when to come again",
     "turned away",
     "turned away while it waits",
     "no room for fields",

@@ -2,6 +2,7 @@
 //! would, and what is accepted reads the same when it is written anew.
 
 use std::mem;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use ssegateway::wire::{Event, Joins, Rules, SendCommand, Target, directives, send_command};
@@ -87,11 +88,14 @@ fn check_directives(data: &[u8], command: Option<SendCommand<'_>>) {
         close: found.close,
         channels: joins.channels,
         last_event_id: joins.last_event_id,
+        expires_in: None,
         is_deaf: found.deaf.is_some(),
         has_problem: found.problem.is_some(),
     };
-    assert_eq!(plain, command::answer(data));
-    if let Some(command) = command {
+    let mut expected = command::answer(data);
+    check_end(found.expires_in, expected.expires_in.take());
+    assert_eq!(plain, expected);
+    if let Some(command) = command.filter(|_| !command::has_end(data)) {
         // What is for channels alone is none of an answer's.
         let mut event = command.event;
         let is_retained = event
@@ -100,5 +104,19 @@ fn check_directives(data: &[u8], command: Option<SendCommand<'_>>) {
         assert_eq!((&plain.event, plain.close), (&event, command.close));
         assert!(plain.has_problem == is_retained && !plain.is_deaf);
     }
-    assert!(plain.channels.is_empty() || !plain.is_deaf);
+    assert!(plain.channels.is_empty() || !plain.is_deaf || command::has_end(data));
+}
+
+/// A stream's time, to the millisecond behind it; more than all time there is comes to that.
+fn check_end(found: Option<Duration>, seconds: Option<f64>) {
+    assert_eq!(found.is_some(), seconds.is_some());
+    if let (Some(found), Some(seconds)) = (found, seconds) {
+        let (found, exact) = (
+            found.as_millis() as f64,
+            (seconds * 1e3).min(u64::MAX as f64),
+        );
+        let slack = exact * 1e-9;
+        let fits = (exact - slack..=exact + slack + 1.0).contains(&found);
+        assert!(fits, "{found} ms for {seconds} s");
+    }
 }

@@ -5,6 +5,7 @@ mod budgets;
 mod capture;
 mod driver;
 
+mod expiry;
 mod fanouts;
 mod http;
 mod keys;
@@ -13,6 +14,7 @@ mod limits;
 mod lines;
 mod origins;
 mod refusals;
+mod retry;
 mod sends;
 mod shutdown;
 mod streams;

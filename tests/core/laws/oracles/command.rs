@@ -12,6 +12,7 @@ type Fields = [(String, Json)];
 
 const TARGETS: [&str; 5] = ["token", "tokens", "channel", "channels", "broadcast"];
 const CHANGES: [&str; 2] = ["unsubscribe", "subscribe"];
+const OF_ANSWERS: [&str; 5] = ["event", "close", "channels", "last_event_id", "expires_in"];
 const OF_EVENTS: [&str; 6] = ["data", "name", "id", "retry", "key", "retain"];
 
 /// The command, or the code that it is refused with.
@@ -79,6 +80,8 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
     pub(crate) channels: Vec<String>,
     pub(crate) last_event_id: Option<String>,
+    /// In seconds.
+    pub(crate) expires_in: Option<f64>,
     pub(crate) is_deaf: bool,
     pub(crate) has_problem: bool,
 }
@@ -89,7 +92,7 @@ pub(crate) fn answer(body: &[u8]) -> Answer {
     if body.is_empty() {
         return answer;
     }
-    let Some(fields) = object(body, &["event", "close", "channels", "last_event_id"]) else {
+    let Some(fields) = object(body, &OF_ANSWERS) else {
         answer.has_problem = true;
         return answer;
     };
@@ -137,7 +140,18 @@ pub(crate) fn answer(body: &[u8]) -> Answer {
             _ => answer.is_deaf = true,
         }
     }
+    match find(&fields, "expires_in") {
+        None => {}
+        Some(Json::Integer(seconds @ 1..)) => answer.expires_in = Some(*seconds as f64),
+        Some(Json::Number(seconds)) if *seconds > 0.0 => answer.expires_in = Some(*seconds),
+        Some(_) => answer.is_deaf = true,
+    }
     answer
+}
+
+/// Whether the document has the field that is known in answers alone.
+pub(crate) fn has_end(body: &[u8]) -> bool {
+    object(body, &[]).is_some_and(|fields| find(&fields, "expires_in").is_some())
 }
 
 /// The fields of a document that is an object and repeats none of the `known` ones.

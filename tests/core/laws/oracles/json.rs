@@ -11,9 +11,10 @@ pub(super) enum Json {
     Text(String),
     /// Not below zero, written without fraction or exponent.
     Integer(u64),
+    /// Any other number.
+    Number(f64),
     Flag(bool),
     Null,
-    Other,
 }
 
 impl<'de> Deserialize<'de> for Json {
@@ -59,15 +60,15 @@ impl<'de> Visitor<'de> for AnyJson {
         Ok(Json::Null)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::Other)
+    fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
+        Ok(Json::Number(number as f64))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
         Ok(Json::Integer(number))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Json, E> {
-        Ok(Json::Other)
+    fn visit_f64<E>(self, number: f64) -> Result<Json, E> {
+        Ok(Json::Number(number))
     }
 }

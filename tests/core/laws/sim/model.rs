@@ -1,11 +1,13 @@
 //! What is known of each token, and whether answers and callbacks fit it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ssegateway::callback::{Job, JobId, Reason};
 use ssegateway::config::Limits;
 use ssegateway::gateway::Scope;
 use ssegateway::time::Time;
+use ssegateway::wheel::TICK_MS;
 use uuid::Uuid;
 
 use super::command::Event;
@@ -52,6 +54,10 @@ pub(crate) struct Token {
     pub(crate) is_close_buffered: bool,
     /// A fan-out has brought more than its window takes.
     pub(crate) is_overflown: bool,
+    /// When its time is over, at the earliest and at the latest.
+    ends: Option<(Time, Time)>,
+    /// It was.
+    pub(crate) has_expired: bool,
     /// An answer of this step says that it is gone.
     pub(crate) is_missed: bool,
 }
@@ -81,6 +87,8 @@ impl Token {
             queue: Queue::new(is_old),
             is_close_buffered: false,
             is_overflown: false,
+            ends: None,
+            has_expired: false,
             is_missed: false,
         }
     }
@@ -119,7 +127,7 @@ impl Token {
     }
 
     /// The connect callback was answered 2xx.
-    pub(crate) fn accept(&mut self, first: &First, limits: &Limits) {
+    pub(crate) fn accept(&mut self, first: &First, terms: &Terms, limits: &Limits, now: Time) {
         self.is_accepted = true;
         if self.life == Life::Over {
             return;
@@ -134,7 +142,9 @@ impl Token {
         }
         self.joined = joined;
         self.expect(200, "");
-        self.queue.open(first.event.as_ref(), first.close);
+        self.queue
+            .open(first.event.as_ref(), first.close, terms.retry);
+        self.ends = terms.ends(first.expires_in, now);
         self.life = Life::Open;
         if first.close || self.is_close_buffered {
             self.queue.close();
@@ -196,24 +206,53 @@ impl Token {
     }
 
     /// Whether this is what was put out on its stream, with as much of what is pending as it takes.
-    pub(crate) fn is_put_out(&mut self, items: &[(Item, usize)], limits: &Limits) -> bool {
+    pub(crate) fn is_put_out(
+        &mut self,
+        items: &[(Item, usize)],
+        limits: &Limits,
+        now: Time,
+    ) -> bool {
         while !self.queue.is(items) {
             match self.deliver(limits) {
                 Some(given) => assert_ne!(given, Given::Dropped, "more than it may have: {self:?}"),
+                None if matches!(items, [.., (Item::End, _)]) && self.may_expire(now) => {
+                    self.expire();
+                }
                 None => return false,
             }
         }
         true
     }
 
+    fn may_expire(&self, now: Time) -> bool {
+        let is_due = |(earliest, _)| earliest <= now;
+        self.life == Life::Open && self.ends.is_some_and(is_due)
+    }
+
+    /// Whether its time has been over for longer than a timer may be late.
+    pub(crate) fn is_overdue(&self, now: Time) -> bool {
+        let is_late = |(_, latest)| latest + Duration::from_millis(TICK_MS) <= now;
+        self.ends.is_some_and(is_late)
+    }
+
+    fn expire(&mut self) {
+        self.has_expired = true;
+        self.close();
+    }
+
     /// The process is to end.
-    pub(crate) fn shut(&mut self, limits: &Limits) {
+    pub(crate) fn shut(&mut self, terms: &Terms, limits: &Limits) {
         match self.life {
             Life::Over => {}
             Life::Window if self.is_overflown => self.end(Reason::Error),
             Life::Window => self.end(Reason::ServerClosed),
             Life::Open => match self.catch_up(limits) {
-                Given::Goes => self.close(),
+                Given::Goes => {
+                    if !terms.spread.is_zero() {
+                        self.queue.say_when(terms.spread.as_millis() as u64);
+                    }
+                    self.close();
+                }
                 Given::Closed => {}
                 Given::Dropped => self.end(Reason::Error),
             },
@@ -227,12 +266,15 @@ impl Token {
     }
 
     /// The backend was told of its end.
-    pub(crate) fn tell(&mut self, reason: Reason, limits: &Limits) {
+    pub(crate) fn tell(&mut self, reason: Reason, limits: &Limits, now: Time) {
         assert!(self.is_accepted, "a disconnect before the connect's answer");
         assert_eq!(self.told, None, "a second disconnect");
         // The end of a stream of HTTP/1.0 cannot be seen on it.
         if reason == Reason::ServerClosed && self.cause.is_none() {
-            self.catch_up(limits);
+            let given = self.catch_up(limits);
+            if given == Given::Goes && self.may_expire(now) {
+                self.expire();
+            }
         }
         self.told = Some(reason);
         self.life = Life::Over;
@@ -259,12 +301,36 @@ impl Token {
     }
 }
 
+/// What the settings say of a stream's time, and of its client's way back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) retry: Option<u32>,
+    /// Zero: nobody is told when to come again.
+    pub(crate) spread: Duration,
+    /// Zero: none.
+    pub(crate) max_stream: Duration,
+}
+
+impl Terms {
+    /// When a stream's time is over that opens now, at the earliest and at the latest.
+    fn ends(&self, told: Option<Duration>, now: Time) -> Option<(Time, Time)> {
+        let (most, tenth) = (self.max_stream, self.max_stream / 10);
+        match told {
+            Some(span) => Some((now + span, now + span)),
+            None if most.is_zero() => None,
+            None => Some((now + (most - tenth), now + (most + tenth))),
+        }
+    }
+}
+
 /// What a 2xx answer directs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct First {
     pub(crate) event: Option<Event>,
     pub(crate) close: bool,
     pub(crate) channels: Vec<&'static str>,
+    /// How long its stream lasts.
+    pub(crate) expires_in: Option<Duration>,
     /// Its channels are none.
     pub(crate) is_deaf: bool,
 }

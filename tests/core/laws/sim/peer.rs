@@ -52,6 +52,8 @@ pub(crate) struct Answer {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
     Event(Dispatched),
+    /// How long to wait before coming again, without an event.
+    Retry(u64),
     Beat,
     End,
 }
@@ -308,9 +310,12 @@ fn item(content: &[u8]) -> Item {
     }
     assert!(content.ends_with("\n\n"), "{content:?}");
     let mut events = event_stream::read(content);
-    match events.pop() {
-        Some(event) if events.is_empty() => Item::Event(event),
-        None if content == ": heartbeat\n\n" => Item::Beat,
+    let retry = content.strip_prefix("retry: ");
+    let retry = retry.and_then(|rest| rest.strip_suffix("\n\n")?.parse().ok());
+    match (events.pop(), retry) {
+        (Some(event), None) if events.is_empty() => Item::Event(event),
+        (None, Some(millis)) => Item::Retry(millis),
+        (None, None) if content == ": heartbeat\n\n" => Item::Beat,
         _ => panic!("not one event: {content:?}"),
     }
 }

@@ -10,6 +10,7 @@ use super::peer::Item;
 pub(crate) struct Entry {
     item: Item,
     key: Option<&'static str>,
+    /// Zero: what it says is not known yet, but that it is less than this.
     len: usize,
 }
 
@@ -51,6 +52,8 @@ pub(crate) struct Queue {
     is_piled: bool,
     /// The socket left more of such than may wait.
     is_too_much: bool,
+    /// It has said, at its end, when to come again.
+    pub(crate) has_said_when: bool,
     /// How often a later event took out an earlier one.
     pub(crate) taken_out: u64,
 }
@@ -194,8 +197,9 @@ impl Queue {
         self.is_too_much || self.clone().deliver_all(max_unsent) == Given::Dropped
     }
 
-    /// The stream opens: the answer's own event goes first, unless what was buffered takes it out.
-    pub(crate) fn open(&mut self, event: Option<&Event>, close: bool) {
+    /// The stream opens: the answer's own event goes first, unless what was buffered takes it out, and
+    /// before that how long to wait before coming again.
+    pub(crate) fn open(&mut self, event: Option<&Event>, close: bool, retry: Option<u32>) {
         if close {
             self.entries.clear();
         }
@@ -204,6 +208,27 @@ impl Queue {
         {
             self.entries.push_front(self.entry(event));
         }
+        if let Some(millis) = retry {
+            let text = format!("retry: {millis}\n\n");
+            let len = match self.is_old {
+                true => text.len(),
+                false => format!("{:x}\r\n{text}\r\n", text.len()).len(),
+            };
+            self.entries.push_front(Entry {
+                item: Item::Retry(millis.into()),
+                key: None,
+                len,
+            });
+        }
+    }
+
+    /// It is to say, behind all else, when to come again: so many milliseconds, but fewer than these.
+    pub(crate) fn say_when(&mut self, below: u64) {
+        self.entries.push_back(Entry {
+            item: Item::Retry(below),
+            key: None,
+            len: 0,
+        });
     }
 
     /// Whether this is what waits. A heartbeat may, where nothing else does.
@@ -214,6 +239,14 @@ impl Queue {
                 key: None,
                 len: *len,
             });
+        }
+        for (entry, (item, len)) in self.entries.iter_mut().zip(items) {
+            if let (Item::Retry(below), 0, Item::Retry(millis)) = (&entry.item, entry.len, item)
+                && millis < below
+            {
+                (entry.item, entry.len) = (item.clone(), *len);
+                self.has_said_when = true;
+            }
         }
         let entries = self.entries.iter().map(|it| (&it.item, it.len));
         entries.eq(items.iter().map(|(item, len)| (item, *len)))

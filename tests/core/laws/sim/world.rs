@@ -22,7 +22,7 @@ use ssegateway::wire::Directives;
 use uuid::Uuid;
 
 use super::choices::Choices;
-use super::model::{Life, Token};
+use super::model::{Life, Terms, Token};
 use super::peer::{Answer, Peer, Takes, What};
 
 /// Makes consecutive numbers differ in every byte, and no two of them alike.
@@ -43,6 +43,7 @@ pub(crate) struct World<C> {
     spent: Vec<(JobId, Uuid, Action)>,
     is_draining: bool,
     limits: Limits,
+    terms: Terms,
     /// The step is a callback's result.
     is_answering: bool,
     /// How often fan-outs go on: one action in so many.
@@ -90,8 +91,17 @@ impl<C: Choices> World<C> {
             ..default
         };
         let heartbeat = Duration::from_secs(*choices.pick(&[1, 15, 40]));
+        let seconds = |seconds: &u64| Duration::from_secs(*seconds);
+        let terms = Terms {
+            retry: *choices.pick(&[None, None, Some(0), Some(3_000)]),
+            spread: seconds(choices.pick(&[0, 1, 3_600])),
+            max_stream: seconds(choices.pick(&[0, 0, 2, 60])),
+        };
         let settings = Settings {
             heartbeat,
+            retry: terms.retry,
+            reconnect_spread: terms.spread,
+            max_stream: terms.max_stream,
             ..Settings::new(limits.clone())
         };
         let mut issued = 0_u128;
@@ -110,6 +120,7 @@ impl<C: Choices> World<C> {
             spent: Vec::new(),
             is_draining: false,
             limits,
+            terms,
             is_answering: false,
             steps: 0,
             calls: 0,
@@ -144,12 +155,14 @@ impl<C: Choices> World<C> {
         }
         for at in 0..self.tokens.len() {
             let token = &self.tokens[at];
-            let (taken_out, is_overflown) = (token.queue.taken_out > 0, token.is_overflown);
-            if taken_out {
-                self.note("kept the latest");
-            }
-            if is_overflown {
-                self.note("window overflown");
+            let happened = [
+                (token.queue.taken_out > 0, "kept the latest"),
+                (token.is_overflown, "window overflown"),
+                (token.has_expired, "expired"),
+                (token.queue.has_said_when, "told when to come again"),
+            ];
+            for (_, what) in happened.into_iter().filter(|(has, _)| *has) {
+                self.note(what);
             }
         }
         (self.happened, self.digest.finish())
@@ -175,7 +188,7 @@ impl<C: Choices> World<C> {
                 self.is_draining = true;
                 self.note("shutdown");
                 for token in &mut self.tokens {
-                    token.shut(&self.limits);
+                    token.shut(&self.terms, &self.limits);
                 }
                 self.step(None, |gw, now| gw.shutdown(now));
             }
@@ -307,7 +320,7 @@ impl<C: Choices> World<C> {
                 if self.tokens[at].queue.would_drop(self.limits.max_unsent) {
                     self.note("dropped by a fan-out");
                 }
-                self.tokens[at].tell(reason, &self.limits);
+                self.tokens[at].tell(reason, &self.limits, self.now);
             }
         }
         if self.is_ending || self.choices.one_in(20) {

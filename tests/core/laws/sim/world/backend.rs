@@ -47,7 +47,14 @@ impl<C: Choices> World<C> {
             close: self.choices.one_in(4),
             channels: unique(&self.channels()),
             is_deaf: self.choices.one_in(12),
+            expires_in: self.span(),
         }
+    }
+
+    fn span(&mut self) -> Option<Duration> {
+        let spans = [1, 700, 3_000, 20_000].map(Duration::from_millis);
+        let is_told = self.choices.one_in(5);
+        is_told.then(|| *self.choices.pick(&spans))
     }
 
     pub(super) fn finish(&mut self, job: Job, outcome: Outcome) {
@@ -71,7 +78,7 @@ impl<C: Choices> World<C> {
             }
             match told(&outcome) {
                 (200, _) => {
-                    token.accept(first, &self.limits);
+                    token.accept(first, &self.terms, &self.limits, self.now);
                     let is_refused = is_waiting && token.cause == Some(Reason::Error);
                     self.note(if is_refused {
                         "accepted and refused"
@@ -160,6 +167,7 @@ fn directives(first: &First) -> Directives {
         event: event.map(Box::new),
         close: first.close,
         joins: (!joins.channels.is_empty()).then(|| Box::new(joins)),
+        expires_in: first.expires_in,
         deaf: first.is_deaf.then_some("no channels"),
         ..Directives::default()
     }

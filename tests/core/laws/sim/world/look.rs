@@ -83,6 +83,10 @@ impl<C: Choices> World<C> {
             peer.has_stream || !is_here || !is_open,
             "open without a head"
         );
+        assert!(
+            !is_here || !is_open || !token.is_overdue(self.now),
+            "its time is over: {token:?}"
+        );
         if is_here && is_open && !self.gw.is_fanning_out() {
             assert!(token.queue.pending.is_empty(), "not given: {token:?}");
         }

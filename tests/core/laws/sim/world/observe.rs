@@ -152,11 +152,11 @@ impl<C: Choices> World<C> {
         let it = &self.tokens[token];
         assert!(it.is_accepted, "nobody accepted it");
         assert!(!it.queue.is_too_much(), "more than it may have: {it:?}");
-        if self.tokens[token].is_put_out(&items, &self.limits) {
+        if self.tokens[token].is_put_out(&items, &self.limits, self.now) {
             return;
         }
         self.try_one(token, &items);
-        let fits = self.tokens[token].is_put_out(&items, &self.limits);
+        let fits = self.tokens[token].is_put_out(&items, &self.limits, self.now);
         assert!(fits, "{items:?} for {:?}", self.tokens[token]);
     }
 
