@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config) -> ExitCode {
-    let logger = match Logger::standard(config.log_level) {
+    let logger = match Logger::standard(config.log_level, config.log_format) {
         Ok(logger) => logger,
         Err(error) => return refuse(START, &format!("cannot start the log: {error}")),
     };

@@ -115,8 +115,8 @@ fn both(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let uri = callback.parse().ok();
     config.callback_url = uri.map(|uri| CallbackUrl { uri, socket: None });
 
-    let logger =
-        Logger::standard(config.log_level).map_err(|e| failed("cannot start the log", &e))?;
+    let logger = Logger::standard(config.log_level, config.log_format)
+        .map_err(|e| failed("cannot start the log", &e))?;
     logger.install().map_err(|e| failed("cannot log", &e))?;
     let mut gateway = listen(&mut config, spare).map_err(|why| (1, why))?;
     let clients_to = (reachable(host(&config)), config.port);

@@ -13,6 +13,7 @@ mod healthcheck;
 mod history;
 mod house;
 mod http;
+mod json_logs;
 mod limits;
 mod listeners;
 mod log_floods;
