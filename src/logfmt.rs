@@ -312,9 +312,16 @@ mod tests {
         )
     }
 
+    /// A record, its message, its facts.
+    type Row = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+    );
+
     #[test]
     fn records_are_taken_apart() {
-        let table: &[(&str, &str, &[(&str, &str)])] = &[
+        let table: &[Row] = &[
             ("", "", &[]),
             ("a message", "a message", &[]),
             ("a b c=d e=f", "a b", &[("c", "d"), ("e", "f")]),

@@ -118,14 +118,15 @@ impl Server {
             .register(&mut signals, SIGNAL, Interest::READABLE)?;
         let epoch = Instant::now();
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let mut random = host::randomness();
+        let settings = start::settings(config, &mut random);
         let workers = config.callback_url.clone().map(|url| {
+            let settings = start::worker_settings(config, url.uri, settings.boot);
             // The waker's pipe outlives the workers: a wake that fails has nobody to wake.
-            Workers::new(start::worker_settings(config, url.uri), epoch, move || {
+            Workers::new(settings, epoch, move || {
                 let _ = waker.wake();
             })
         });
-        let mut random = host::randomness();
-        let settings = start::settings(config, &mut random);
         Ok(Server {
             poll,
             listeners,

@@ -2,6 +2,7 @@
 //! clients that look at every byte.
 
 mod callback_connections;
+mod callback_fields;
 mod callback_window;
 mod channels;
 mod cli;
