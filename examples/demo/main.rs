@@ -38,6 +38,7 @@ use std::sync::Arc;
 use ssegateway::config::{Address, CallbackUrl, Config, Host, Invocation};
 use ssegateway::host;
 use ssegateway::logger::Logger;
+use ssegateway::secrets;
 use ssegateway::server::Server;
 
 use gateway::Http;
@@ -151,7 +152,8 @@ fn configure(
     };
     let facts = host::prepare();
     match Config::from_sources(arguments, env, &facts) {
-        Ok(Invocation::Run(config)) => {
+        Ok(Invocation::Run(mut config)) => {
+            secrets::fill(&mut config).map_err(|error| (2, error.to_string()))?;
             if config.callback_url.is_some() || given("CALLBACK_URL").is_some() {
                 say("CALLBACK_URL is not used: the demo is its own backend.");
             }
