@@ -13,6 +13,10 @@ use crate::header_store::Request;
 use crate::time::Time;
 use crate::wire::Directives;
 
+/// Bytes of the longest value that a field of a callback has (contract, section 13): more than most
+/// servers take, and few enough for the buffer that a callback is written through.
+pub const MAX_FIELD: usize = 4000;
+
 /// Names one callback for the life of the process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);

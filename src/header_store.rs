@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::mem;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
@@ -91,7 +92,19 @@ impl Request {
 
     /// Appends the JSON object.
     pub fn write(&self, json: &mut Vec<u8>) {
-        self.store.lock().write(self.id, json);
+        self.write_and_find(json, []);
+    }
+
+    /// Appends the JSON object, and tells where in `json` the values of these header fields stand, each a
+    /// JSON string; an empty range for what the request has not.
+    pub fn write_and_find<const N: usize>(
+        &self,
+        json: &mut Vec<u8>,
+        names: [&str; N],
+    ) -> [Range<usize>; N] {
+        let mut found = [const { 0..0 }; N];
+        self.store.lock().write(self.id, json, &names, &mut found);
+        found
     }
 
     /// The request target, its bytes as received.
@@ -327,7 +340,7 @@ impl Store {
         (request, u32::from_le_bytes(url) as usize)
     }
 
-    fn write(&mut self, id: u32, json: &mut Vec<u8>) {
+    fn write(&mut self, id: u32, json: &mut Vec<u8>, names: &[&str], found: &mut [Range<usize>]) {
         let (request, fields) = self.request(id);
         json.extend_from_slice(b"{\"url\":");
         json.extend_from_slice(&request[..fields]);
@@ -336,21 +349,26 @@ impl Store {
             if at > 0 {
                 json.push(b',');
             }
+            let start = json.len();
             self.read(field, json);
+            for (name, found) in names.iter().zip(&mut *found) {
+                if let Some(value) = value(&json[start..], name) {
+                    *found = json.len() - value.len()..json.len();
+                }
+            }
         }
         json.extend_from_slice(b"}}");
         self.request = request;
     }
 
-    /// The value of a request's field. No escape can be in a name, which is an HTTP token.
+    /// The value of a request's field.
     fn value(&mut self, id: u32, name: &str) -> Option<String> {
         let (request, fields) = self.request(id);
         let mut field = mem::take(&mut self.field);
         let value = numbers(&request[fields..]).find_map(|id| {
             field.clear();
             self.read(id, &mut field);
-            let behind = field.strip_prefix(b"\"")?.strip_prefix(name.as_bytes())?;
-            serde_json::from_slice(behind.strip_prefix(b"\":")?).ok()
+            serde_json::from_slice(self::value(&field, name)?).ok()
         });
         (self.request, self.field) = (request, field);
         value
@@ -421,6 +439,12 @@ impl Store {
         self.index.shrink_to_fit();
         (self.request, self.field) = (Vec::new(), Vec::new());
     }
+}
+
+/// The value of a field, if it has this name: no escape can be in that, which is an HTTP token.
+fn value<'f>(field: &'f [u8], name: &str) -> Option<&'f [u8]> {
+    let behind = field.strip_prefix(b"\"")?.strip_prefix(name.as_bytes())?;
+    behind.strip_prefix(b"\":")
 }
 
 fn numbers(bytes: &[u8]) -> impl Iterator<Item = u32> {

@@ -7,7 +7,7 @@
 //! thin shell around it moves bytes. Calls go downwards only:
 //!
 //! ```text
-//! main ──► config, host, logger, healthcheck
+//! main ──► config, host, logger, secrets, healthcheck
 //!   └────► server ──► workers ──► wire          the shell: the only rooms that know
 //!             │  └──► net                       mio, ureq, sockets, threads and clocks
 //!             ▼
@@ -165,6 +165,7 @@ pub mod keys;
 pub mod logfmt;
 pub mod logger;
 pub mod net;
+pub mod secrets;
 pub mod server;
 pub mod sse;
 pub mod time;

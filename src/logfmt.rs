@@ -1,4 +1,4 @@
-//! Values from outside in log lines (contract, section 9).
+//! Values from outside in log lines (contract, section 9), and how a line is taken apart again.
 
 use std::fmt;
 
@@ -83,8 +83,137 @@ pub(crate) fn push_one_line(record: &str, line: &mut String) {
     }
 }
 
+/// Takes a record apart, `message key=value key="value"...`: its message, and the facts behind it. The
+/// message ends where nothing but facts follows.
+pub(crate) fn take_apart(record: &str) -> (&str, Facts<'_>) {
+    let spaces = memchr::memchr_iter(b' ', record.as_bytes());
+    for at in spaces.map(|space| space + 1) {
+        if is_facts(&record[at..]) {
+            return (&record[..at - 1], Facts(&record[at..]));
+        }
+    }
+    match is_facts(record) {
+        true => ("", Facts(record)),
+        false => (record, Facts("")),
+    }
+}
+
+fn is_facts(text: &str) -> bool {
+    let mut facts = Facts(text);
+    while let Some((.., rest)) = fact(facts.0) {
+        facts.0 = rest;
+    }
+    facts.0.is_empty() && !text.is_empty()
+}
+
+/// Facts that stand one behind the other, a space between them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts<'a>(&'a str);
+
+impl<'a> Iterator for Facts<'a> {
+    type Item = (&'a str, Shown<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, shown, rest) = fact(self.0)?;
+        self.0 = rest;
+        Some((key, shown))
+    }
+}
+
+/// What a fact shows of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown<'a> {
+    /// It means itself.
+    Bare(&'a str),
+    /// What stands between the quotes.
+    Quoted {
+        text: &'a str,
+        /// The value goes on where it ends.
+        is_cut: bool,
+    },
+}
+
+/// The first fact of a text, and what stands behind it and the space there.
+fn fact(text: &str) -> Option<(&str, Shown<'_>, &str)> {
+    let is_of_key = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let (key, value) = text.split_once('=')?;
+    if key.is_empty() || !key.bytes().all(is_of_key) {
+        return None;
+    }
+    let (shown, rest) = match value.strip_prefix('"') {
+        Some(quoted) => {
+            let (text, rest) = quoted.split_at(end_of_quoted(quoted)?);
+            let rest = &rest[1..];
+            let behind = rest.strip_prefix("...");
+            let is_cut = behind.is_some();
+            (Shown::Quoted { text, is_cut }, behind.unwrap_or(rest))
+        }
+        None => {
+            let is_bare = |b: u8| b.is_ascii_graphic() && b != b'"';
+            let end = value.bytes().position(|b| !is_bare(b));
+            let (text, rest) = value.split_at(end.unwrap_or(value.len()));
+            (Shown::Bare(text), rest)
+        }
+    };
+    if shown == Shown::Bare("") {
+        return None;
+    }
+    match rest.strip_prefix(' ') {
+        Some(rest) if !rest.is_empty() => Some((key, shown, rest)),
+        None if rest.is_empty() => Some((key, shown, rest)),
+        _ => None,
+    }
+}
+
+/// Where the quote stands that ends a quoted value; `None` when what comes before it is none.
+fn end_of_quoted(text: &str) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match text.as_bytes().get(at)? {
+            b'"' => return Some(at),
+            b'\\' => at += 1 + escaped(&text.as_bytes()[at + 1..])?.1,
+            control if control.is_ascii_control() => return None,
+            _ => at += 1,
+        }
+    }
+}
+
+/// The byte that an escape stands for, and how many bytes the escape has behind its backslash.
+fn escaped(behind: &[u8]) -> Option<(u8, usize)> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    Some(match *behind {
+        [mark @ (b'"' | b'\\'), ..] => (mark, 1),
+        [b'n', ..] => (b'\n', 1),
+        [b'r', ..] => (b'\r', 1),
+        [b't', ..] => (b'\t', 1),
+        [b'x', high, low, ..] => (digit(high)? << 4 | digit(low)?, 3),
+        _ => return None,
+    })
+}
+
+/// Appends the bytes that a quoted value stands for.
+pub(crate) fn push_unescaped(quoted: &str, bytes: &mut Vec<u8>) {
+    let mut rest = quoted.as_bytes();
+    while let Some(&byte) = rest.first() {
+        rest = &rest[1..];
+        match escaped(rest).filter(|_| byte == b'\\') {
+            Some((byte, length)) => {
+                bytes.push(byte);
+                rest = &rest[length..];
+            }
+            None => bytes.push(byte),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -161,5 +290,141 @@ mod tests {
         let mut line = String::new();
         push_one_line("a\\b é\n[INFO] forged\r\u{85}\x1b end\n", &mut line);
         assert_eq!(line, "a\\b é\\n[INFO] forged\\r\\xc2\\x85\\x1b end\\n");
+    }
+
+    /// The facts of a record, their values in full.
+    fn facts(record: &str) -> (&str, Vec<(&str, Vec<u8>)>) {
+        let (message, facts) = take_apart(record);
+        let value = |shown| match shown {
+            Shown::Bare(text) => text.as_bytes().to_vec(),
+            Shown::Quoted { text, is_cut } => {
+                let mut bytes = Vec::new();
+                push_unescaped(text, &mut bytes);
+                if is_cut {
+                    bytes.extend(b"...");
+                }
+                bytes
+            }
+        };
+        (
+            message,
+            facts.map(|(key, shown)| (key, value(shown))).collect(),
+        )
+    }
+
+    /// A record, its message, its facts.
+    type Row = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+    );
+
+    #[test]
+    fn records_are_taken_apart() {
+        let table: &[Row] = &[
+            ("", "", &[]),
+            ("a message", "a message", &[]),
+            ("a b c=d e=f", "a b", &[("c", "d"), ("e", "f")]),
+            ("c=d", "", &[("c", "d")]),
+            (
+                "A=1 is more than B=2, lower A",
+                "A=1 is more than B=2, lower A",
+                &[],
+            ),
+            ("raise A=1 b=2", "raise", &[("A", "1"), ("b", "2")]),
+            ("raise A=1, b=2", "raise", &[("A", "1,"), ("b", "2")]),
+            (
+                "m url=/s?a=1&b=c=d token_id=x",
+                "m",
+                &[("url", "/s?a=1&b=c=d"), ("token_id", "x")],
+            ),
+            (
+                r#"m url="/a b=c" error="\"x\" \\n\n\r\t\x00\xff"..."#,
+                "m",
+                &[("url", "/a b=c"), ("error", "\"x\" \\n\n\r\t\0\u{ff}...")],
+            ),
+            (r#"m a="" b=\n..."#, "m", &[("a", ""), ("b", r"\n...")]),
+            ("m: é a=\"é\"", "m: é", &[("a", "é")]),
+            // No facts, or none there.
+            ("m a= b=c", "m a=", &[("b", "c")]),
+            ("m a=b ", "m a=b ", &[]),
+            ("m  a=b", "m ", &[("a", "b")]),
+            ("m =b", "m =b", &[]),
+            ("m a-b=c", "m a-b=c", &[]),
+            ("m a=é", "m a=é", &[]),
+            ("m a=b\"c", "m a=b\"c", &[]),
+            (r#"m a="b"c"#, r#"m a="b"c"#, &[]),
+            (r#"m a="b"#, r#"m a="b"#, &[]),
+            (r#"m a="b\"#, r#"m a="b\"#, &[]),
+            (r#"m a="\x1""#, r#"m a="\x1""#, &[]),
+            (r#"m a="\xFF""#, r#"m a="\xFF""#, &[]),
+            (r#"m a="\q""#, r#"m a="\q""#, &[]),
+            ("m a=\"b\nc\"", "m a=\"b\nc\"", &[]),
+            ("m\na=b", "m\na=b", &[]),
+        ];
+        for (record, message, expected) in table {
+            let latin1 = |text: &str| match text.contains('\u{ff}') {
+                true => text.chars().map(|c| c as u8).collect(),
+                false => text.as_bytes().to_vec(),
+            };
+            let expected: Vec<_> = expected.iter().map(|(k, v)| (*k, latin1(v))).collect();
+            assert_eq!(facts(record), (*message, expected), "{record}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the values are, nothing of them is lost, or is taken for anything else.
+        #[test]
+        fn every_value_comes_back(
+            values in prop::collection::vec(
+                prop_oneof![
+                    prop::collection::vec(any::<u8>(), 0..2 * MAX_VALUE),
+                    "[ -~]{0,20}".prop_map(String::into_bytes),
+                    r#"[ "\\=.nx0]{0,20}"#.prop_map(String::into_bytes),
+                ],
+                0..4,
+            )
+        ) {
+            let mut record = "a message: A=1, and more".to_owned();
+            for (at, value) in values.iter().enumerate() {
+                record += &format!(" key_{at}={}", Value::new(value));
+            }
+            let (message, facts) = facts(&record);
+            prop_assert_eq!(message, "a message: A=1, and more");
+            let expected: Vec<_> = values
+                .iter()
+                .map(|value| match value.get(..MAX_VALUE) {
+                    Some(shown) if shown != value => [shown, b"..."].concat(),
+                    _ => value.clone(),
+                })
+                .collect();
+            let keys: Vec<_> = (0..values.len()).map(|at| format!("key_{at}")).collect();
+            prop_assert!(facts.iter().map(|(key, _)| *key).eq(&keys));
+            let values: Vec<_> = facts.into_iter().map(|(_, value)| value).collect();
+            prop_assert_eq!(values, expected);
+        }
+
+        /// Nor is there a record that cannot be taken apart, and put together again.
+        #[test]
+        fn every_record_is_its_message_and_its_facts(
+            record in prop_oneof!["\\PC{0,40}", r#"[ab "\\=.nx0]{0,30}"#]
+        ) {
+            let (message, facts) = take_apart(&record);
+            let mut whole = message.to_owned();
+            for (at, (key, shown)) in facts.enumerate() {
+                if at > 0 || message.len() < record.len() && record[message.len()..].starts_with(' ') {
+                    whole.push(' ');
+                }
+                whole += key;
+                whole.push('=');
+                match shown {
+                    Shown::Bare(text) => whole += text,
+                    Shown::Quoted { text, is_cut } => {
+                        whole += &format!("\"{text}\"{}", if is_cut { "..." } else { "" });
+                    }
+                }
+            }
+            prop_assert_eq!(whole, record);
+        }
     }
 }

@@ -9,20 +9,24 @@ use ssegateway::config::{Config, Invocation};
 use ssegateway::healthcheck;
 use ssegateway::host;
 use ssegateway::logger::Logger;
+use ssegateway::secrets;
 use ssegateway::server::{Exit, Server};
 
 /// What `--healthcheck` found.
 const UNHEALTHY: u8 = 1;
 /// A start-up failure other than the configuration's.
 const START: u8 = 1;
-/// A setting that is not valid.
+/// A setting that is not valid, or names a file that is not.
 const CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let facts = host::prepare();
     let args = std::env::args_os().skip(1);
     match Config::from_sources(args, |name| std::env::var_os(name), &facts) {
-        Ok(Invocation::Run(config)) => run(&config),
+        Ok(Invocation::Run(mut config)) => match secrets::fill(&mut config) {
+            Ok(()) => run(&config),
+            Err(error) => refuse(CONFIGURATION, &error),
+        },
         Ok(Invocation::Healthcheck(config)) => {
             match healthcheck::check(&config, healthcheck::LIMIT) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -39,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config) -> ExitCode {
-    let logger = match Logger::standard(config.log_level) {
+    let logger = match Logger::standard(config.log_level, config.log_format) {
         Ok(logger) => logger,
         Err(error) => return refuse(START, &format!("cannot start the log: {error}")),
     };

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use ssegateway::config::{Address, CallbackUrl, Config, Host, Invocation};
 use ssegateway::host;
 use ssegateway::logger::Logger;
+use ssegateway::secrets;
 use ssegateway::server::Server;
 
 use gateway::Http;
@@ -115,8 +116,8 @@ fn both(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let uri = callback.parse().ok();
     config.callback_url = uri.map(|uri| CallbackUrl { uri, socket: None });
 
-    let logger =
-        Logger::standard(config.log_level).map_err(|e| failed("cannot start the log", &e))?;
+    let logger = Logger::standard(config.log_level, config.log_format)
+        .map_err(|e| failed("cannot start the log", &e))?;
     logger.install().map_err(|e| failed("cannot log", &e))?;
     let mut gateway = listen(&mut config, spare).map_err(|why| (1, why))?;
     let clients_to = (reachable(host(&config)), config.port);
@@ -151,7 +152,8 @@ fn configure(
     };
     let facts = host::prepare();
     match Config::from_sources(arguments, env, &facts) {
-        Ok(Invocation::Run(config)) => {
+        Ok(Invocation::Run(mut config)) => {
+            secrets::fill(&mut config).map_err(|error| (2, error.to_string()))?;
             if config.callback_url.is_some() || given("CALLBACK_URL").is_some() {
                 say("CALLBACK_URL is not used: the demo is its own backend.");
             }

@@ -24,6 +24,7 @@ use crate::sse::Format;
 pub use error::{ConfigError, Source};
 pub use limits::{DescriptorBudget, Limits, Wishes};
 pub use settings::{Default, SETTINGS, Setting};
+pub use values::parse_authorization;
 
 /// What the machine allows, found out before the settings are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

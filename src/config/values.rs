@@ -9,6 +9,7 @@ use log::LevelFilter;
 
 use super::settings::DAY;
 use super::{Address, CallbackUrl, Config, Host, HostPort, LogFormat, Origins};
+use crate::callback::MAX_FIELD;
 use crate::keys::Keys;
 use crate::sse::Format;
 
@@ -180,19 +181,30 @@ pub(super) fn set_internal_key_file(config: &mut Config, text: &str) -> Result<(
     Ok(())
 }
 
-/// Whether a text can be the value of a header field.
-pub(crate) fn is_field_value(text: &str) -> bool {
-    text.is_ascii() && text.trim() == text && HeaderValue::from_str(text).is_ok()
+/// Whether a text can be the value of a callback's field.
+fn is_field_value(text: &str) -> bool {
+    text.len() <= MAX_FIELD
+        && text.is_ascii()
+        && text.trim() == text
+        && HeaderValue::from_str(text).is_ok()
+}
+
+/// Reads the `Authorization` field of callbacks.
+///
+/// # Errors
+/// What is allowed.
+pub fn parse_authorization(text: &str) -> Result<String, &'static str> {
+    if !is_field_value(text) {
+        return Err("the value of a header field of at most 4000 bytes, such as: Bearer and a key");
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn set_callback_authorization(
     config: &mut Config,
     text: &str,
 ) -> Result<(), &'static str> {
-    if !is_field_value(text) {
-        return Err("the value of a header field, such as: Bearer and a key");
-    }
-    config.callback_authorization = Some(text.to_owned());
+    config.callback_authorization = Some(parse_authorization(text)?);
     Ok(())
 }
 
@@ -205,7 +217,7 @@ pub(super) fn set_callback_authorization_file(
 }
 
 pub(super) fn set_gateway_url(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let allowed = "an absolute URL such as http://10.0.0.7:3001";
+    let allowed = "an absolute URL such as http://10.0.0.7:3001, of at most 4000 bytes";
     let uri: Uri = text.parse().map_err(|_| allowed)?;
     let is_absolute = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
     if !is_absolute || !is_field_value(text) {

@@ -59,6 +59,14 @@ fn one_field_is_told_as_plain_text() {
     ] {
         assert_eq!(request.field(name).as_deref(), value, "{name}");
     }
+    let mut json = b"before".to_vec();
+    let names = ["last-event", "long", "last", "last-event-id"];
+    let found = request.write_and_find(&mut json, names);
+    assert_eq!(json, [b"before", before.as_bytes()].concat());
+    let found = found.map(|at| String::from_utf8_lossy(&json[at]).into_owned());
+    let id = "\"a \\\"b\\\\ \\tc\u{e9}\"";
+    let quoted = format!("\"{long}\"");
+    assert_eq!(found, ["\"-id\"", quoted.as_str(), "", id]);
     // What looking at it needs is nothing that is kept, or that others would see.
     assert_eq!(text(&request), before);
     let other = keep(&store, &["\"/\""]).expect("room");

@@ -2,6 +2,7 @@
 //! errors to standard error, each through a bounded queue with a thread behind it, so that a full
 //! or closed pipe never holds up who logs.
 
+mod json;
 mod pipe;
 #[cfg(test)]
 mod tests;
@@ -11,12 +12,14 @@ use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simplelog::{ConfigBuilder, WriteLogger};
 
+use crate::config::LogFormat;
 use crate::logfmt::push_one_line;
+use json::Objects;
 use pipe::{Pipe, Tuning};
 
 /// Most time that what is left may take at exit.
@@ -49,32 +52,34 @@ impl Drop for Outputs {
 impl Logger {
     /// A log that writes to standard output and standard error. Fails when a descriptor or a
     /// thread cannot be had.
-    pub fn standard(level: LevelFilter) -> io::Result<Logger> {
+    pub fn standard(level: LevelFilter, format: LogFormat) -> io::Result<Logger> {
         // Copies of the descriptors, because the standard handles have a buffer and a lock of
         // their own, which a blocked writer would hold against everyone else.
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let err = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        Logger::new(level, out, err)
+        Logger::new(level, format, out, err)
     }
 
     /// A log that writes info and debug to `out`, warnings and errors to `err`. Either may block
     /// or fail; that delays or loses lines and nothing else. Fails when a thread cannot be had.
     pub fn new(
         level: LevelFilter,
+        format: LogFormat,
         out: impl Write + Send + 'static,
         err: impl Write + Send + 'static,
     ) -> io::Result<Logger> {
-        Logger::tuned(level, out, err, Tuning::default())
+        Logger::tuned(level, format, out, err, Tuning::default())
     }
 
     fn tuned(
         level: LevelFilter,
+        format: LogFormat,
         out: impl Write + Send + 'static,
         err: impl Write + Send + 'static,
         tuning: Tuning,
     ) -> io::Result<Logger> {
-        let out = Pipe::start("log-out", out, tuning)?;
-        let err = match Pipe::start("log-err", err, tuning) {
+        let out = Pipe::start("log-out", out, tuning, format)?;
+        let err = match Pipe::start("log-err", err, tuning, format) {
             Ok(err) => err,
             Err(e) => {
                 out.close();
@@ -83,8 +88,8 @@ impl Logger {
         };
         Ok(Logger(Arc::new(Outputs {
             level,
-            out: Mutex::new(line_logger(level, &out)),
-            err: Mutex::new(line_logger(level, &err)),
+            out: Mutex::new(line_logger(level, format, &out)),
+            err: Mutex::new(line_logger(level, format, &err)),
             pipes: [out, err],
         })))
     }
@@ -139,30 +144,47 @@ impl Log for Logger {
     }
 }
 
-/// `[LEVEL] message` and nothing else.
-fn line_logger(level: LevelFilter, pipe: &Arc<Pipe>) -> Box<WriteLogger<Line>> {
-    let format = ConfigBuilder::new()
+/// `[LEVEL] message` and nothing else, which in JSON becomes an object.
+fn line_logger(level: LevelFilter, format: LogFormat, pipe: &Arc<Pipe>) -> Box<WriteLogger<Line>> {
+    let config = ConfigBuilder::new()
         .set_time_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         .build();
-    WriteLogger::new(level, format, Line::new(pipe))
+    WriteLogger::new(level, config, Line::new(format, pipe))
 }
 
 /// Gathers the pieces of one record; a flush makes them one line of the pipe.
 struct Line {
     pipe: Arc<Pipe>,
     text: Vec<u8>,
+    /// In JSON.
+    objects: Option<Objects>,
 }
 
 impl Line {
-    fn new(pipe: &Arc<Pipe>) -> Line {
+    fn new(format: LogFormat, pipe: &Arc<Pipe>) -> Line {
         Line {
             pipe: Arc::clone(pipe),
             text: Vec::with_capacity(KEPT),
+            objects: objects(format),
         }
     }
+}
+
+/// Room for objects, where lines are to be some.
+fn objects(format: LogFormat) -> Option<Objects> {
+    match format {
+        LogFormat::Text => None,
+        LogFormat::Json => Some(Objects::new(KEPT)),
+    }
+}
+
+/// Milliseconds of the Unix clock.
+fn clock() -> u64 {
+    let age = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Write for Line {
@@ -175,7 +197,10 @@ impl Write for Line {
         let mut text = mem::take(&mut self.text);
         let record = text.strip_suffix(b"\n").unwrap_or(&text);
         if !record.is_empty() {
-            if record.iter().all(|b| (b' '..=b'~').contains(b)) {
+            if let Some(objects) = &mut self.objects {
+                let line = String::from_utf8_lossy(record);
+                self.pipe.push(objects.object(&line, clock()));
+            } else if record.iter().all(|b| (b' '..=b'~').contains(b)) {
                 self.pipe.push(&text);
             } else {
                 let mut line = String::with_capacity(text.len() + 16);

@@ -11,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::{clock, objects};
+use crate::config::LogFormat;
 use crate::host;
 
 /// Stack of a writer thread, in bytes: it calls nothing deep.
@@ -24,6 +26,10 @@ const FIRST: usize = 4096;
 
 /// Bytes of the written batch's memory that are kept for the next one.
 const KEPT: usize = 64 * 1024;
+
+/// What stands where lines are missing.
+pub(super) const MISSING: &str =
+    "[WARN] log lines are missing here, the output was blocked or failed";
 
 /// How much a pipe holds and how often it writes.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +89,7 @@ impl Pipe {
         name: &str,
         out: impl Write + Send + 'static,
         tuning: Tuning,
+        format: LogFormat,
     ) -> io::Result<Arc<Pipe>> {
         let pipe = Arc::new(Pipe {
             tuning,
@@ -97,7 +104,11 @@ impl Pipe {
             parked: Condvar::new(),
         });
         let theirs = Arc::clone(&pipe);
-        host::spawn(name, STACK, Box::new(move || theirs.run(Output::new(out))))?;
+        host::spawn(
+            name,
+            STACK,
+            Box::new(move || theirs.run(Output::new(out, format))),
+        )?;
         Ok(pipe)
     }
 
@@ -214,14 +225,16 @@ struct Output<W> {
     lost: u64,
     /// The last byte that was written is not a line feed: a line was lost in its middle.
     torn: bool,
+    format: LogFormat,
 }
 
 impl<W: Write> Output<W> {
-    fn new(out: W) -> Output<W> {
+    fn new(out: W, format: LogFormat) -> Output<W> {
         Output {
             out,
             lost: 0,
             torn: false,
+            format,
         }
     }
 
@@ -239,7 +252,7 @@ impl<W: Write> Output<W> {
     /// Writes one batch in as few pieces as the output takes; false when some of it is lost.
     fn write(&mut self, batch: &mut Vec<u8>) -> bool {
         let notice = self.notice();
-        batch.splice(0..0, notice.bytes());
+        batch.splice(0..0, notice.iter().copied());
         let sent = self.send(batch);
         if sent > 0 {
             self.torn = batch[sent - 1] != b'\n';
@@ -253,15 +266,19 @@ impl<W: Write> Output<W> {
     }
 
     /// The line that counts what was lost; empty when nothing was.
-    fn notice(&self) -> String {
-        let fresh_line = if self.torn { "\n" } else { "" };
-        match self.lost {
-            0 => String::new(),
-            lost => format!(
-                "{fresh_line}[WARN] log lines are missing here, the output was blocked or failed \
-                 dropped={lost}\n"
-            ),
+    fn notice(&self) -> Vec<u8> {
+        let mut notice = Vec::new();
+        if self.lost > 0 {
+            if self.torn {
+                notice.push(b'\n');
+            }
+            let line = format!("{MISSING} dropped={}", self.lost);
+            match objects(self.format) {
+                Some(mut objects) => notice.extend_from_slice(objects.object(&line, clock())),
+                None => notice.extend([line.as_bytes(), b"\n"].concat()),
+            }
         }
+        notice
     }
 
     /// How many bytes were taken before the output failed.

@@ -1,5 +1,7 @@
 //! Over writers that do what a test tells them, when it tells them. Nothing here sleeps.
 
+mod objects;
+
 use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
@@ -88,14 +90,29 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn tuned(out: Gated, err: Gated, capacity: usize, linger: Duration) -> Logger {
-    Logger::tuned(LevelFilter::Debug, out, err, Tuning { capacity, linger }).unwrap()
+    formatted(LogFormat::Text, out, err, capacity, linger)
+}
+
+fn formatted(
+    format: LogFormat,
+    out: Gated,
+    err: Gated,
+    capacity: usize,
+    linger: Duration,
+) -> Logger {
+    let tuning = Tuning { capacity, linger };
+    Logger::tuned(LevelFilter::Debug, format, out, err, tuning).unwrap()
 }
 
 /// A log whose standard error does not matter.
 fn to_out(capacity: usize, linger: Duration) -> (Logger, Gate) {
+    formatted_to_out(LogFormat::Text, capacity, linger)
+}
+
+fn formatted_to_out(format: LogFormat, capacity: usize, linger: Duration) -> (Logger, Gate) {
     let (out, gate) = gate();
     let (err, _) = self::gate();
-    (tuned(out, err, capacity, linger), gate)
+    (formatted(format, out, err, capacity, linger), gate)
 }
 
 fn say(logger: &Logger, level: Level, target: &str, message: &str) {
@@ -140,7 +157,7 @@ fn levels_go_to_their_output_in_order() {
 fn other_targets_and_lesser_levels_are_left_out() {
     let ((out, out_gate), (err, err_gate)) = (gate(), gate());
     let (out_text, err_text) = (out_gate.open(), err_gate.open());
-    let logger = Logger::new(LevelFilter::Info, out, err).unwrap();
+    let logger = Logger::new(LevelFilter::Info, LogFormat::Text, out, err).unwrap();
     for target in ["ureq", "ureq::ssegateway", "ssegateway_x", "mio", ""] {
         say(&logger, Level::Error, target, "http://backend/?secret");
         say(&logger, Level::Info, target, "http://backend/?secret");
@@ -410,7 +427,7 @@ fn a_line_has_its_memory_before_the_first_and_no_more_after_a_long_one() {
     let (logger, gate) = to_out(100_000, HOUR);
     gate.open();
     let pipe = &logger.0.pipes[0];
-    let mut line = Line::new(pipe);
+    let mut line = Line::new(LogFormat::Text, pipe);
     let at_first = line.text.as_ptr();
     for length in [10, 200, KEPT] {
         line.write_all(&vec![b'a'; length]).unwrap();

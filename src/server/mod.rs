@@ -5,6 +5,7 @@
 //! turn without waiting, as edge-triggered readiness is announced once.
 
 mod accept;
+mod reload;
 mod start;
 
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use log::info;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::callback::{CallbackResult, Job, Outcome};
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::gateway::{ConnId, Effect, Gateway, Measures};
 use crate::host;
 use crate::net::{self, Transfer};
+use crate::secrets::SecretFiles;
 use crate::time::Time;
 use crate::workers::Workers;
 
@@ -83,6 +85,8 @@ pub struct Server {
     signals: Signals,
     workers: Option<Workers>,
     gateway: Gateway<Socket>,
+    /// What SIGHUP has read again.
+    files: SecretFiles,
     /// Connections to be looked at, each once, first come first served: a budget or an unread
     /// answer cut their reading short, or others were ready before them.
     unfinished: VecDeque<ConnId>,
@@ -114,24 +118,29 @@ impl Server {
         let listeners = start::listeners(config, &poll)?;
         // A log that has reached the limit of a file's size shall fail, not kill.
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGXFSZ])?;
+        if reload::meets_hangups(config) {
+            signals.add_signal(SIGHUP)?;
+        }
         poll.registry()
             .register(&mut signals, SIGNAL, Interest::READABLE)?;
         let epoch = Instant::now();
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let mut random = host::randomness();
+        let settings = start::settings(config, &mut random);
         let workers = config.callback_url.clone().map(|url| {
+            let settings = start::worker_settings(config, url.uri, settings.boot);
             // The waker's pipe outlives the workers: a wake that fails has nobody to wake.
-            Workers::new(start::worker_settings(config, url.uri), epoch, move || {
+            Workers::new(settings, epoch, move || {
                 let _ = waker.wake();
             })
         });
-        let mut random = host::randomness();
-        let settings = start::settings(config, &mut random);
         Ok(Server {
             poll,
             listeners,
             signals,
             gateway: Gateway::new(settings, random),
             workers,
+            files: SecretFiles::of(config),
             unfinished: VecDeque::new(),
             turn_left: 0,
             has_results: false,
@@ -462,11 +471,15 @@ impl Server {
     /// The signal that ends the process at once, if it is the second one.
     fn take_signals(&mut self, now: Time) -> Option<i32> {
         let signals: Vec<i32> = self.signals.pending().collect();
-        for signal in signals.into_iter().filter(|signal| *signal != SIGXFSZ) {
-            let name = if signal == SIGTERM {
-                "SIGTERM"
-            } else {
-                "SIGINT"
+        for signal in signals {
+            let name = match signal {
+                SIGTERM => "SIGTERM",
+                SIGINT => "SIGINT",
+                SIGHUP => {
+                    self.reload();
+                    continue;
+                }
+                _ => continue,
             };
             if self.ends.is_some() {
                 info!("second signal, exit at once signal={name}");

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use mio::{Interest, Poll, Token};
+use uuid::Uuid;
 
 use super::LISTENER;
 use super::accept::Listener;
@@ -127,10 +128,17 @@ pub(super) fn settings(config: &Config, random: &mut impl FnMut(&mut [u8])) -> S
     }
 }
 
-pub(super) fn worker_settings(config: &Config, url: http::Uri) -> workers::CallbackSettings {
+pub(super) fn worker_settings(
+    config: &Config,
+    url: http::Uri,
+    boot: Uuid,
+) -> workers::CallbackSettings {
     let limits = &config.limits;
     workers::CallbackSettings {
         url,
+        boot,
+        gateway_url: config.gateway_url.clone(),
+        authorization: config.callback_authorization.clone(),
         connect_workers: limits.connect_workers,
         connect_queue: limits.connect_queue,
         disconnect_workers: limits.disconnect_workers,

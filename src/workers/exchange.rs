@@ -1,4 +1,4 @@
-//! One HTTP exchange with the backend (contract, sections 2, 3 and 12).
+//! One HTTP exchange with the backend (contract, sections 2, 3, 12 and 13).
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -10,15 +10,18 @@ use ureq::{Agent, Body, Error};
 
 use super::dial::{Dial, Watch};
 use super::failure::{Phase, sentence};
+use super::fields::{self, Fields, REPEATED, Repeated};
 use super::front::MAX_HEAD;
 use super::resolver::Deferred;
-use crate::callback::{Action, Job, Outcome};
+use crate::callback::{Action, Job, MAX_FIELD, Outcome};
 use crate::wire::{self, Directives};
 
 /// Bytes of an answer's body that are read; contract, section 2, step 6.
 pub(super) const BODY_LIMIT: u64 = 1024 * 1024;
-/// Bytes of its buffer for what goes out: most requests whole, larger ones in pieces.
+/// Bytes of its buffer for what goes out: most requests whole, larger ones in pieces. Each field has to
+/// fit in, with its name and two line ends.
 const OUTPUT: usize = 4 * 1024;
+const _: () = assert!(MAX_FIELD + 64 < OUTPUT);
 /// The most bytes that a worker at rest keeps of a buffer of its own.
 const KEPT: usize = 16 * 1024;
 const USER_AGENT: &str = concat!("ssegateway/", env!("CARGO_PKG_VERSION"));
@@ -28,13 +31,14 @@ pub(super) struct Exchange {
     url: Uri,
     agent: Agent,
     watch: Arc<Watch>,
+    fields: Arc<Fields>,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
 
 impl Exchange {
     /// `idle`: how long an unused connection may be used again.
-    pub(super) fn new(url: Uri, idle: Duration, dial: Dial) -> Exchange {
+    pub(super) fn new(url: Uri, idle: Duration, dial: Dial, fields: Arc<Fields>) -> Exchange {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -52,6 +56,7 @@ impl Exchange {
             url,
             agent: Agent::with_parts(config, dial, Deferred),
             watch,
+            fields,
             request: Vec::new(),
             answer: Vec::new(),
         }
@@ -66,13 +71,13 @@ impl Exchange {
     pub(super) fn run(&mut self, job: &Job, limit: Duration) -> Outcome {
         let deadline = Instant::now() + limit;
         self.request.clear();
-        write_request(&mut self.request, job);
-        let mut sent = self.send(deadline);
+        let repeated = write_request(&mut self.request, job);
+        let mut sent = self.send(&repeated, deadline);
         // Backends close idle connections when they like: what was lost on a used connection may
         // never have been read, and callbacks are idempotent by token.
         let is_lost = matches!(&sent, Err(error) if !timed_out(error));
         if is_lost && self.watch.reused() && self.watch.unusable().is_none() {
-            sent = self.send(deadline);
+            sent = self.send(&repeated, deadline);
         }
         let outcome = match sent {
             Ok(response) => self.receive(response),
@@ -83,16 +88,20 @@ impl Exchange {
         outcome
     }
 
-    fn send(&self, deadline: Instant) -> Result<Response<Body>, Error> {
+    fn send(&self, repeated: &Repeated, deadline: Instant) -> Result<Response<Body>, Error> {
         self.watch.reset();
         let left = deadline.saturating_duration_since(Instant::now());
-        self.agent
+        let mut request = self
+            .agent
             .post(self.url.clone())
             .config()
             .timeout_global(Some(left))
             .build()
-            .header(CONTENT_TYPE, "application/json")
-            .send(&self.request[..])
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(headers) = request.headers_mut() {
+            self.fields.write(repeated, headers);
+        }
+        request.send(&self.request[..])
     }
 
     fn receive(&mut self, response: Response<Body>) -> Outcome {
@@ -149,8 +158,9 @@ fn timed_out(error: &Error) -> bool {
     matches!(error, Error::Timeout(_))
 }
 
-/// Without a space, and always in this order of fields.
-fn write_request(into: &mut Vec<u8>, job: &Job) {
+/// Without a space, and always in this order of members. Gives what the client's request has of the
+/// fields that are repeated.
+fn write_request(into: &mut Vec<u8>, job: &Job) -> Repeated {
     into.extend_from_slice(match job.action {
         Action::Connect { .. } => br#"{"action":"connect""#,
         Action::Disconnect { .. } => br#"{"action":"disconnect""#,
@@ -166,8 +176,9 @@ fn write_request(into: &mut Vec<u8>, job: &Job) {
         let _ = write!(into, r#","position":"{position}""#);
     }
     into.extend_from_slice(br#","request":"#);
-    job.request.write(into);
+    let found = job.request.write_and_find(into, REPEATED);
     into.push(b'}');
+    found.map(|value| fields::repeated(&into[value]))
 }
 
 fn shed(buffer: &mut Vec<u8>) {

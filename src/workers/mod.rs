@@ -9,6 +9,7 @@
 mod dial;
 mod exchange;
 mod failure;
+mod fields;
 mod front;
 mod growth;
 mod lane;
@@ -23,8 +24,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Uri;
+use uuid::Uuid;
 
 use self::dial::Inner;
+use self::fields::Fields;
 use self::lane::{Bounds, Lane};
 use self::resolver::Lookup;
 use self::worker::{Agents, Outbox, Shared};
@@ -38,11 +41,19 @@ const STACK: usize = if cfg!(feature = "tls") {
     256 * 1024
 };
 
-/// What the workers need to know; nothing of it changes while the process lives.
+/// What the workers need to know; nothing of it changes while the process lives, but for
+/// [`Workers::set_authorization`].
 #[derive(Clone)]
 pub struct CallbackSettings {
     /// The callback URL, `http` or (with the feature `tls`) `https`, used verbatim.
     pub url: Uri,
+    /// Names this process to the backend (contract, section 13).
+    pub boot: Uuid,
+    /// Where the backend reaches this gateway, good as a field's value.
+    pub gateway_url: Option<String>,
+    /// The `Authorization` field, good as one's value. It takes the place of what a user and a password
+    /// in the URL come to.
+    pub authorization: Option<String>,
     /// The most connect callbacks at once.
     pub connect_workers: usize,
     /// The most connect callbacks that wait for a worker.
@@ -96,6 +107,7 @@ impl Workers {
             disconnects: lane(settings.disconnect_workers, settings.disconnect_queue),
             shared: Arc::new(Shared {
                 lookup: Arc::new(lookup),
+                fields: Arc::new(Fields::new(&settings)),
                 connector: Arc::new(Inner::default()),
                 outbox: Outbox::new(wake),
                 settings,
@@ -133,6 +145,11 @@ impl Workers {
         let connects = tend(&self.connects, "connect");
         let disconnects = tend(&self.disconnects, "disconnect");
         [connects, disconnects].into_iter().flatten().min()
+    }
+
+    /// The `Authorization` field of the calls that begin from now on.
+    pub fn set_authorization(&self, value: &str) {
+        self.shared.fields.set_authorization(value);
     }
 
     /// Takes back a connect that no worker has begun: true, and no result will come. False: its

@@ -11,6 +11,7 @@ use ureq::Agent;
 use super::CallbackSettings;
 use super::dial::{Dial, Inner, Watch};
 use super::exchange::Exchange;
+use super::fields::Fields;
 use super::lane::{Lane, Seat};
 use super::resolver::Lookup;
 use crate::callback::{Action, CallbackResult, Job, Outcome};
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) settings: CallbackSettings,
     pub(super) epoch: Instant,
     pub(super) lookup: Arc<Lookup>,
+    pub(super) fields: Arc<Fields>,
     pub(super) connector: Arc<Inner>,
     pub(super) outbox: Outbox,
     pub(super) agents: Agents,
@@ -106,7 +108,8 @@ impl<'a> Own<'a> {
             watch: Arc::new(Watch::default()),
         };
         let settings = &shared.settings;
-        let exchange = Exchange::new(settings.url.clone(), settings.worker_idle, dial);
+        let fields = Arc::clone(&shared.fields);
+        let exchange = Exchange::new(settings.url.clone(), settings.worker_idle, dial, fields);
         Own {
             entry: shared.agents.enter(exchange.agent()),
             agents: &shared.agents,

@@ -2,6 +2,7 @@
 
 mod fuzz_corpus;
 mod history;
+mod keys;
 mod laws;
 mod prop;
 mod scenario;

@@ -2,6 +2,7 @@
 //! clients that look at every byte.
 
 mod callback_connections;
+mod callback_fields;
 mod callback_window;
 mod channels;
 mod cli;
@@ -13,6 +14,7 @@ mod healthcheck;
 mod history;
 mod house;
 mod http;
+mod json_logs;
 mod keys;
 mod limits;
 mod listeners;
@@ -21,7 +23,9 @@ mod logs;
 mod origins;
 mod readme;
 mod refusals;
+mod reload;
 mod routes;
+mod secrets;
 mod send;
 mod shutdown;
 mod slow_readers;

@@ -56,3 +56,21 @@ fn what_follows_and_what_excludes() {
     );
     assert!(!format!("{kept:?}").contains("hunter2"));
 }
+
+#[test]
+fn values_of_fields_are_bounded() {
+    let longest = "x".repeat(4000);
+    let config = config(&["--callback-authorization", &longest], &[]);
+    assert_eq!(config.callback_authorization, Some(longest.clone()));
+    let error = refusal(&[], &[("CALLBACK_AUTHORIZATION", &format!("{longest}x"))]);
+    assert!(
+        error.contains("4000 bytes") && !error.contains("xx"),
+        "{error}"
+    );
+    let url = format!("http://{}", "x".repeat(4000 - 7));
+    assert_eq!(
+        self::config(&["--gateway-url", &url], &[]).gateway_url,
+        Some(url.clone())
+    );
+    assert!(refusal(&[], &[("GATEWAY_URL", &format!("{url}x"))]).contains("absolute URL"));
+}

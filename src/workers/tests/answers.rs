@@ -18,7 +18,7 @@ fn request_is_exact() {
     let head = |length| {
         format!(
             "POST /hook?key=s%20ecret HTTP/1.1\r\naccept: */*\r\ncontent-length: {length}\r\n\
-             content-type: application/json\r\nhost: {}\r\nuser-agent: ssegateway/{}",
+             content-type: application/json\r\nhost: {}\r\nuser-agent: ssegateway/{}\r\nx-gateway-boot: {BOOT}",
             backend.address(),
             env!("CARGO_PKG_VERSION"),
         )

@@ -17,6 +17,7 @@ use crate::workers::{CallbackSettings, Workers};
 
 /// No test waits longer for what must come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const BOOT: Uuid = Uuid::from_u128(0x1111_2222_3333_4444_5555_6666_7777_8888);
 pub(super) const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
 pub(super) struct Backend {
@@ -96,7 +97,7 @@ pub(super) struct Peer(TcpStream);
 impl Peer {
     /// The next request, its head and body in one.
     pub(super) fn request(&mut self) -> String {
-        self.try_request().expect("a request")
+        String::from_utf8(self.request_bytes()).expect("text")
     }
 
     /// What comes in one read.
@@ -107,7 +108,11 @@ impl Peer {
         String::from_utf8(piece).expect("text")
     }
 
-    fn try_request(&mut self) -> Option<String> {
+    pub(super) fn request_bytes(&mut self) -> Vec<u8> {
+        self.try_request().expect("a request")
+    }
+
+    fn try_request(&mut self) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
@@ -118,7 +123,7 @@ impl Peer {
                     .find_map(|line| line.strip_prefix("content-length: "))
                     .map_or(0, |length| length.parse().expect("a length"));
                 if bytes.len() >= end + 4 + length {
-                    return Some(String::from_utf8(bytes).expect("text"));
+                    return Some(bytes);
                 }
             }
             match self.0.read(&mut chunk) {
@@ -166,6 +171,9 @@ pub(super) fn settings(address: impl ToString) -> CallbackSettings {
     let url = format!("http://{}/hook?key=s%20ecret", address.to_string());
     CallbackSettings {
         url: url.parse().expect("a URL"),
+        boot: BOOT,
+        gateway_url: None,
+        authorization: None,
         connect_workers: 1,
         connect_queue: 64,
         disconnect_workers: 1,
@@ -283,7 +291,18 @@ pub(super) fn until(what: impl Fn() -> bool) {
 
 /// A request for `url` without header fields.
 pub(super) fn request_of(url: &str) -> Request {
-    let url = format!("\"{url}\"");
+    request_with(url, &[])
+}
+
+/// A request with these header fields, lower-cased names and values read as Latin-1.
+pub(super) fn request_with(url: &str, fields: &[(&str, &str)]) -> Request {
+    let mut parts = serde_json::to_string(url).expect("text");
+    let mut ends = vec![parts.len()];
+    for (name, value) in fields {
+        let value = serde_json::to_string(value).expect("text");
+        parts += &format!("\"{name}\":{value}");
+        ends.push(parts.len());
+    }
     let store = HeaderStore::new(1 << 26);
-    store.keep(url.as_bytes(), &[url.len()]).expect("room")
+    store.keep(parts.as_bytes(), &ends).expect("room")
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::backend::*;
 use crate::workers::dial::{Dial, Watch};
 use crate::workers::exchange::Exchange;
+use crate::workers::fields::Fields;
 use crate::workers::resolver::Lookup;
 
 #[test]
@@ -142,14 +143,15 @@ fn a_used_connection_is_no_excuse_for_everything() {
 #[test]
 fn a_connection_that_rested_too_long_is_not_used() {
     let backend = Backend::new();
-    let url = settings(backend.address()).url;
+    let settings = settings(backend.address());
+    let url = settings.url.clone();
     let dial = Dial {
         inner: Arc::default(),
         lookup: Arc::new(Lookup::new(&url)),
         watch: Arc::new(Watch::default()),
     };
     let age = Duration::from_millis(20);
-    let mut exchange = Exchange::new(url, age, dial);
+    let mut exchange = Exchange::new(url, age, dial, Arc::new(Fields::new(&settings)));
     let serve = thread::spawn(move || {
         let mut old = backend.accept();
         old.request();

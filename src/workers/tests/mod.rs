@@ -1,6 +1,7 @@
 mod answers;
 mod backend;
 mod crowds;
+mod fields;
 mod growth;
 mod kept;
 mod lanes;

@@ -16,6 +16,7 @@ use super::backend::*;
 use crate::callback::Outcome;
 use crate::workers::dial::{Dial, Watch};
 use crate::workers::exchange::Exchange;
+use crate::workers::fields::Fields;
 use crate::workers::resolver::Lookup;
 
 fn address(text: &str) -> SocketAddr {
@@ -129,7 +130,8 @@ fn exchange(lookup: &Arc<Lookup>) -> Exchange {
         watch: Arc::new(Watch::default()),
     };
     let url = "http://backend.invalid/".parse().expect("a URL");
-    Exchange::new(url, PATIENCE, dial)
+    let fields = Fields::new(&settings("127.0.0.1:1"));
+    Exchange::new(url, PATIENCE, dial, Arc::new(fields))
 }
 
 /// A backend, and its port in the other family, which is its own as well: another's backend there
