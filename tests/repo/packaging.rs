@@ -11,6 +11,8 @@
 //! STATIC=target/x86_64-unknown-linux-gnu/release/ssegateway cargo test --test repo packaging:: -- --ignored
 //! ```
 
+mod monitoring;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
