@@ -11,6 +11,8 @@
 //! STATIC=target/x86_64-unknown-linux-gnu/release/ssegateway cargo test --test repo packaging:: -- --ignored
 //! ```
 
+mod deb;
+mod machine;
 mod monitoring;
 mod units;
 
