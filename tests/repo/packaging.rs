@@ -1,7 +1,7 @@
-//! What packaging/ promises: an image's contents and a unit that work, as far as a machine without
-//! an image builder and without systemd as its first process can tell.
+//! What packaging/ promises: an image's contents, as far as a machine without an image builder can
+//! tell; in the modules below, units, a Debian package, and what looks after them.
 //!
-//! Some need root, chroot of coreutils, systemd-analyze, and a static build. Where that is one with
+//! Some need root, chroot of coreutils, systemd, and a static build. Where that is one with
 //! glibc, as here, random numbers are to come from the system call by its name: looked up while it
 //! runs, as is the default, it is not found, and /dev/urandom would be needed. With musl it is linked.
 //!
@@ -10,6 +10,11 @@
 //!     cargo build --release --target x86_64-unknown-linux-gnu
 //! STATIC=target/x86_64-unknown-linux-gnu/release/ssegateway cargo test --test repo packaging:: -- --ignored
 //! ```
+
+mod deb;
+mod machine;
+mod monitoring;
+mod units;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -48,8 +53,6 @@ impl Drop for Folder {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
-
-// ---- the image ----
 
 /// Instructions of the Dockerfile, each as its first word and the rest.
 fn instructions() -> Vec<(String, String)> {
@@ -190,48 +193,4 @@ fn the_program_needs_nothing_beside_it() {
     assert_eq!(check(&port).status.code(), Some(1));
     let files = fs::read_dir(&image.0).expect("a folder").count();
     assert_eq!(files, 1, "it has written files");
-}
-
-// ---- the unit ----
-
-#[test]
-fn the_unit_waits_longer_than_a_shutdown_lasts() {
-    let unit = read("packaging/ssegateway.service");
-    let value = |key: &str| {
-        let line = unit.lines().find_map(|line| line.strip_prefix(key));
-        line.expect(key).to_owned()
-    };
-    let limit = ssegateway::config::Limits::default().shutdown_timeout;
-    let patience: u64 = value("TimeoutStopSec=").parse().expect("seconds");
-    assert!(patience > limit.as_secs(), "{patience} s and {limit:?}");
-    assert_eq!(value("RestartPreventExitStatus="), "2");
-    assert_eq!(value("EnvironmentFile="), "-/etc/ssegateway.env");
-}
-
-#[test]
-#[ignore = "needs systemd-analyze"]
-fn systemd_finds_no_fault_with_the_unit() {
-    let folder = Folder::new("unit");
-    let unit = folder.0.join("ssegateway.service");
-    let installed = "ExecStart=/usr/local/bin/ssegateway";
-    let text = read("packaging/ssegateway.service");
-    assert!(text.lines().any(|line| line == installed));
-    let here = format!("ExecStart={}", env!("CARGO_BIN_EXE_ssegateway"));
-    fs::write(&unit, text.replace(installed, &here)).expect("a file");
-    // 13: what it may do that it could do without, from 0 to 100; 12 when this was written.
-    for args in [
-        &["verify", "--man=no"][..],
-        &["security", "--offline=true", "--threshold=13"],
-    ] {
-        let output = Command::new("systemd-analyze")
-            .args(args)
-            .arg(&unit)
-            .output()
-            .expect("systemd-analyze of systemd runs");
-        let text = String::from_utf8_lossy(&output.stdout);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}\n{text}\n{error}");
-        // What it does not know it passes over, with a warning.
-        assert_eq!(error, "", "{args:?}");
-    }
 }

@@ -1,0 +1,168 @@
+//! The Debian package: built of a program that is there, it installs, starts where systemd runs,
+//! asks for nothing, and leaves nothing.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::machine::{Machine, within};
+use super::{Folder, root};
+use crate::support::{Client, readme};
+
+/// The files that it consists of, and what enables the service.
+const INSTALLED: [&str; 10] = [
+    "/etc/ssegateway.env",
+    "/etc/systemd/system/multi-user.target.wants/ssegateway.service",
+    "/usr/bin/ssegateway",
+    "/usr/lib/systemd/system/ssegateway-internal.socket",
+    "/usr/lib/systemd/system/ssegateway.service",
+    "/usr/lib/systemd/system/ssegateway.socket",
+    "/usr/share/doc/ssegateway/changelog.Debian.gz",
+    "/usr/share/doc/ssegateway/copyright",
+    "/usr/share/lintian/overrides/ssegateway",
+    "/usr/share/man/man8/ssegateway.8.gz",
+];
+
+/// The README's: how it is built, and how it is installed.
+fn commands() -> [&'static str; 2] {
+    let block = readme::blocks("sh deb")[0];
+    let lines: Vec<_> = block.lines().collect();
+    lines.try_into().expect("two commands")
+}
+
+/// A package, in a folder of its own.
+fn build(folder: &Folder) -> PathBuf {
+    let program = env::var("STATIC").expect("STATIC names a static build");
+    let [build, _] = commands();
+    let folder_of = folder.0.to_str().expect("a path");
+    let build = build.replace("target/release/ssegateway target", "$PROGRAM $FOLDER");
+    let output = Command::new("sh")
+        .args(["-euc", &build])
+        .envs([("PROGRAM", &*program), ("FOLDER", folder_of)])
+        .current_dir(root())
+        .output()
+        .expect("a shell");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert_eq!(error, "");
+    let version = env!("CARGO_PKG_VERSION");
+    let mut files = fs::read_dir(&folder.0).expect("a folder");
+    let file = files.next().expect("a package").expect("an entry").path();
+    assert!(files.next().is_none(), "more than one file");
+    let name = file.file_name().expect("a name").to_string_lossy();
+    assert!(
+        name.starts_with(&format!("ssegateway_{version}-1_")),
+        "{name}"
+    );
+    file
+}
+
+#[test]
+#[ignore = "needs lintian and a static build"]
+fn lintian_finds_no_fault() {
+    let folder = Folder::new("deb");
+    let output = Command::new("lintian")
+        .args(["--allow-root", "--fail-on", "error,warning"])
+        .arg(build(&folder))
+        .output()
+        .expect("lintian runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{error}");
+}
+
+/// What is there, but for what the package's tools write for themselves; a folder ends in a slash.
+fn files(machine: &Machine) -> Vec<String> {
+    let tools = "-path /var/lib/dpkg -o -path /var/log -o -path /var/cache";
+    let shown = "-type d -printf '%p/\\n' -o -print";
+    let list = format!("find /etc /usr /var \\( {tools} \\) -prune -o {shown} | LC_ALL=C sort");
+    machine.run(&list).lines().map(str::to_owned).collect()
+}
+
+/// What is in the one list and not in the other.
+fn beyond<'a>(more: &'a [String], less: &[String]) -> Vec<&'a str> {
+    let found = more.iter().filter(|name| less.binary_search(name).is_err());
+    found.map(String::as_str).collect()
+}
+
+fn status_of(path: &str) -> u16 {
+    let mut client = Client::connect(3000);
+    client.get(path);
+    client.read_response().status()
+}
+
+#[test]
+#[ignore = "needs root, systemd and a static build"]
+fn it_comes_and_goes() {
+    within("packaging::deb::it_comes_and_goes", |machine| {
+        let folder = Folder::new("deb");
+        let package = build(&folder);
+        let name = package.file_name().expect("a name").to_string_lossy();
+        machine.give(&name, &package);
+        // Where the README's reader has it.
+        machine.run("mkdir /tmp/from/target; mv /tmp/from/*.deb /tmp/from/target");
+        machine.wait_until_up();
+        // Images of containers have dpkg leave out manuals.
+        machine.run("rm -f /etc/dpkg/dpkg.cfg.d/*");
+        let before = files(machine);
+
+        let [_, install] = commands();
+        machine.run(&format!("cd /tmp/from; {install} < /dev/null"));
+        // It has been started, and is once more at each boot.
+        assert_eq!(machine.property("ssegateway", "ActiveState"), "active");
+        assert_eq!(machine.property("ssegateway", "UnitFileState"), "enabled");
+        assert_eq!(
+            machine.property("ssegateway.socket", "UnitFileState"),
+            "disabled"
+        );
+        assert_eq!(status_of("/healthz"), 200);
+        assert_eq!(status_of("/events"), 503);
+        let listening = machine.run("cat /proc/net/tcp; tail -n +2 /proc/net/tcp6");
+        let rows = listening
+            .lines()
+            .map(|row| row.split_whitespace().collect::<Vec<_>>());
+        let listening: Vec<_> = rows
+            .filter(|row| row[3] == "0A")
+            .map(|row| row[1].to_owned())
+            .collect();
+        assert_eq!(listening, ["0100007F:0BB8"], "127.0.0.1 alone");
+        let version = concat!("ssegateway ", env!("CARGO_PKG_VERSION"), "\n");
+        assert_eq!(machine.run("ssegateway --version"), version);
+        assert_eq!(
+            machine.run("stat -c '%a %U %G' /etc/ssegateway.env"),
+            "600 root root\n"
+        );
+
+        let after = files(machine);
+        let added = beyond(&after, &before).into_iter();
+        let added = added.filter(|name| !name.starts_with("/var/") && !name.ends_with('/'));
+        assert_eq!(added.collect::<Vec<_>>(), INSTALLED);
+
+        // Who has changed the settings is asked nothing, and keeps them; who has it stopped and
+        // disabled finds it so.
+        machine
+            .run("echo LOG_LEVEL=debug >> /etc/ssegateway.env; systemctl disable --now ssegateway");
+        machine.run("dpkg --install /tmp/from/target/*.deb < /dev/null");
+        machine.run("grep -q LOG_LEVEL=debug /etc/ssegateway.env");
+        assert_eq!(machine.property("ssegateway", "UnitFileState"), "disabled");
+        assert_eq!(machine.property("ssegateway", "ActiveState"), "inactive");
+
+        machine.run("dpkg --remove ssegateway; test -f /etc/ssegateway.env");
+        assert_eq!(machine.property("ssegateway", "ActiveState"), "inactive");
+        machine.run("dpkg --purge ssegateway");
+        assert_eq!(beyond(&files(machine), &before), [""; 0]);
+        assert_eq!(beyond(&before, &files(machine)), [""; 0]);
+
+        // Where systemd does not run it is no hindrance.
+        machine.run(
+            "unshare --mount sh -euc '
+                mount -t tmpfs tmpfs /run
+                dpkg --install /tmp/from/target/*.deb
+                ssegateway --version
+                dpkg --purge ssegateway
+            ' < /dev/null",
+        );
+        assert_eq!(beyond(&files(machine), &before), [""; 0]);
+    });
+}
