@@ -98,6 +98,17 @@ impl Program {
         found.unwrap_or_else(|| panic!("no {part:?} of {}", self.text()))
     }
 
+    /// Waits for what only asking again and again can tell, as long as it runs.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !is_so() {
+            let runs = self.output.look(|output| output.ended < 2);
+            assert!(runs && Instant::now() < end, "not {what}: {}", self.text());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits until it ends by itself.
     #[track_caller]
     pub fn wait_exit(&mut self) -> ExitStatus {
