@@ -22,6 +22,7 @@ mod missed;
 mod nginx;
 mod node;
 mod program;
+mod prometheus;
 mod proxied;
 mod proxy;
 mod readme;

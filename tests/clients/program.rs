@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{Shared, each_line};
 
 /// For what must come from a program that may have to start first, on a busy host.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Output {

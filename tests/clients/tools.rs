@@ -10,13 +10,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// A program of the host, with the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("node", "nodejs"),
     ("npm", "npm"),
     ("python3", "python3-venv"),
     ("nginx", "nginx-light"),
     ("haproxy", "haproxy"),
     ("caddy", "caddy"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("curl", "curl"),
     ("chromium", "chromium"),
 ];
