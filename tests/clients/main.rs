@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Every test is ignored by default, so that `cargo test` needs Rust alone. What these need beside
-//! it (Node, Python, nginx, curl, Chromium) is looked for by [`tools`], which says how to install
+//! it (Node, Python, curl, Chromium, proxies) is looked for by [`tools`], which says how to install
 //! what is missing: that is a failure, never a skip.
 //!
 //! Laws: a client tells on its standard output what it saw, and the test sends the next event only
@@ -15,12 +15,16 @@
 #![allow(unreachable_pub)]
 
 mod browser;
+mod caddy;
+mod haproxy;
 mod lines;
 mod missed;
 mod nginx;
 mod node;
 mod program;
+mod prometheus;
 mod proxied;
+mod proxy;
 mod readme;
 mod stage;
 #[path = "../support/mod.rs"]

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{Shared, each_line};
 
 /// For what must come from a program that may have to start first, on a busy host.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Output {
@@ -96,6 +96,17 @@ impl Program {
     pub fn wait_error(&self, part: &str) -> String {
         let found = self.wait(|o| o.errors.iter().find(|line| line.contains(part)).cloned());
         found.unwrap_or_else(|| panic!("no {part:?} of {}", self.text()))
+    }
+
+    /// Waits for what only asking again and again can tell, as long as it runs.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !is_so() {
+            let runs = self.output.look(|output| output.ended < 2);
+            assert!(runs && Instant::now() < end, "not {what}: {}", self.text());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits until it ends by itself.

@@ -10,11 +10,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// A program of the host, with the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("node", "nodejs"),
     ("npm", "npm"),
     ("python3", "python3-venv"),
     ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
+    ("caddy", "caddy"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("curl", "curl"),
     ("chromium", "chromium"),
 ];
@@ -25,7 +29,7 @@ const PIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/pip");
 /// Where a program is; the test fails when it is missing.
 #[track_caller]
 pub fn program(name: &str) -> PathBuf {
-    // Debian puts nginx where only root looks.
+    // Debian puts nginx and HAProxy where only root looks.
     let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
     let found = env::split_paths(&path)
         .map(|folder| folder.join(name))

@@ -254,16 +254,29 @@ impl Client {
     /// one is empty.
     #[track_caller]
     pub fn next_chunk(&mut self) -> Vec<u8> {
+        let (size, chunk) = self.chunk();
+        assert_eq!(size, format!("{:x}", chunk.len()));
+        chunk
+    }
+
+    /// The same of a proxy, which may write sizes its own way.
+    #[track_caller]
+    pub fn next_proxied_chunk(&mut self) -> Vec<u8> {
+        self.chunk().1
+    }
+
+    /// A chunk's size as it is written, and its bytes.
+    #[track_caller]
+    fn chunk(&mut self) -> (String, Vec<u8>) {
         let line = self.take(|bytes| {
             let end = bytes.windows(2).position(|two| two == b"\r\n")?;
             Some(end + 2)
         });
         let text = String::from_utf8_lossy(&line[..line.len() - 2]).into_owned();
         let size = usize::from_str_radix(&text, 16).unwrap_or_else(|_| panic!("size {text:?}"));
-        assert_eq!(text, format!("{size:x}"));
         let mut chunk = self.read_exact(size + 2);
         assert_eq!(chunk.split_off(size), b"\r\n", "the end of a chunk");
-        chunk
+        (text, chunk)
     }
 
     /// The next event or heartbeat as text: one chunk, or in HTTP/1.0 what ends with an empty line.

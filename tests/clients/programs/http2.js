@@ -1,10 +1,11 @@
-// Streams in one HTTP/2 connection: reports each line with its stream's number. Orders:
-// {"origin", "paths"}.
+// Streams in one HTTP/2 connection: reports how many the server lets it have, and each line with its
+// stream's number. Orders: {"origin", "paths"}.
 const http2 = require("http2");
 const { orders, report } = require("./report.js");
 
 const begin = ({ origin, paths }) => {
   const session = http2.connect(origin);
+  session.once("remoteSettings", ({ maxConcurrentStreams: most }) => report({ most }));
   let left = paths.length;
   paths.forEach((path, stream) => {
     const request = session.request({ ":path": path });
