@@ -257,8 +257,8 @@ fn is_origin(text: &str) -> bool {
 }
 
 pub(super) fn set_refuse_mode(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let modes = [("status", false), ("stream", true)];
-    config.refuses_by_stream = one_of(text, &modes).ok_or("status or stream")?;
+    let mode = one_of(text, &["status", "stream"]).ok_or("status or stream")?;
+    config.refuses_by_stream = mode == 1;
     Ok(())
 }
 
@@ -294,29 +294,28 @@ pub(super) fn set_log_level(config: &mut Config, text: &str) -> Result<(), &'sta
         LevelFilter::Info,
         LevelFilter::Debug,
     ];
-    config.log_level = levels
-        .into_iter()
-        .find(|level| level.as_str().eq_ignore_ascii_case(text))
+    let level = one_of(text, &["error", "warn", "info", "debug"]);
+    config.log_level = level
+        .map(|level| levels[level])
         .ok_or("error, warn, info or debug")?;
     Ok(())
 }
 
-/// What a word stands for, in whatever case it is written.
-fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {
-    let word = words
+/// Which of these words a text is, in whatever case it is written.
+fn one_of(text: &str, words: &[&str]) -> Option<usize> {
+    words
         .iter()
-        .find(|(word, _)| word.eq_ignore_ascii_case(text));
-    word.map(|(_, meaning)| *meaning)
+        .position(|word| word.eq_ignore_ascii_case(text))
 }
 
 pub(super) fn set_log_format(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    config.log_format = one_of(text, &formats).ok_or("text or json")?;
+    let format = one_of(text, &["text", "json"]).ok_or("text or json")?;
+    config.log_format = [LogFormat::Text, LogFormat::Json][format];
     Ok(())
 }
 
 pub(super) fn set_event_format(config: &mut Config, text: &str) -> Result<(), &'static str> {
-    let formats = [("event", Format::Plain), ("envelope", Format::Envelope)];
-    config.event_format = one_of(text, &formats).ok_or("event or envelope")?;
+    let format = one_of(text, &["event", "envelope"]).ok_or("event or envelope")?;
+    config.event_format = [Format::Plain, Format::Envelope][format];
     Ok(())
 }

@@ -13,6 +13,42 @@ const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Room for a page: somewhat more than it has.
 const PAGE_BYTES: usize = 20 * 1024;
 
+/// Families of one number each, in the order of their numbers.
+const GAUGES: &str = "\
+start_time_seconds When the process started, in seconds of the Unix clock.
+ready Whether GET /readyz says so.
+streams Streams that are open.
+streams_connecting Streams that wait for the backend's word.
+max_streams Streams, open or waiting, that there may be (MAX_STREAMS, or what descriptors allow).
+connections Connections, streams included.
+max_connections Connections that there may be.
+unsent_bytes Bytes for streams whose sockets did not take them.
+kept_header_bytes Memory for the header fields of all streams.
+max_kept_header_bytes What it may be (MAX_KEPT_HEADER_BYTES).
+fan_outs_pending Sends to many that have not come to everybody.
+publishers_waiting Publishers that are read no further because of those.
+channels Channels that somebody is in.
+memberships Memberships of streams in channels.
+history_events Past events that are kept.
+history_bytes Memory that they take.
+max_history_bytes What it may be (HISTORY_BYTES).
+replays Streams that take what they have missed from the history.
+retained_bytes Memory for the current values of channels.
+max_retained_bytes What it may be (MAX_RETAINED_BYTES).
+resident_memory_bytes Memory that the process has of the machine's.
+open_descriptors Descriptors that the process has open.
+max_descriptors Descriptors that it may have.
+max_callback_queue Connect callbacks that may wait for a worker (CONNECT_QUEUE).";
+
+/// The same of those that only grow.
+const COUNTERS: &str = "\
+connections_accepted_total Connections that were accepted.
+streams_opened_total Streams that were opened.
+events_delivered_total Events that were given to streams, one for each of them.
+delivered_bytes_total Bytes that the sockets of streams took.
+gaps_total Streams that were told of something that they have missed.
+keys_rejected_total Requests under /internal/ without a key that opens it.";
+
 /// What the shell alone knows of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measures {
@@ -67,37 +103,36 @@ impl<S> Gateway<S> {
         let connecting = hub.calls.connects() - hub.calls.orphans();
         let is_ready = u64::from(hub.settings.is_configured && !hub.is_draining);
         let channels = hub.channels.len() as u64;
-        #[rustfmt::skip] // A table is read in columns.
-        let gauges: [(&str, &str, u64); 24] = [
-            ("start_time_seconds", "When the process started, in seconds of the Unix clock.", measures.start),
-            ("ready", "Whether GET /readyz says so.", is_ready),
-            ("streams", "Streams that are open.", counters.open()),
-            ("streams_connecting", "Streams that wait for the backend's word.", connecting as u64),
-            ("max_streams", "Streams, open or waiting, that there may be (MAX_STREAMS, or what descriptors allow).", limits.max_streams as u64),
-            ("connections", "Connections, streams included.", self.counts().connections as u64),
-            ("max_connections", "Connections that there may be.", limits.max_connections as u64),
-            ("unsent_bytes", "Bytes for streams whose sockets did not take them.", self.unsent()),
-            ("kept_header_bytes", "Memory for the header fields of all streams.", hub.fields.memory() as u64),
-            ("max_kept_header_bytes", "What it may be (MAX_KEPT_HEADER_BYTES).", limits.max_kept_headers as u64),
-            ("fan_outs_pending", "Sends to many that have not come to everybody.", hub.fan_outs.len() as u64),
-            ("publishers_waiting", "Publishers that are read no further because of those.", hub.fan_outs.waiting.len() as u64),
-            ("channels", "Channels that somebody is in.", channels),
-            ("memberships", "Memberships of streams in channels.", hub.channels.memberships() as u64),
-            ("history_events", "Past events that are kept.", hub.history.len() as u64),
-            ("history_bytes", "Memory that they take.", hub.history.memory() as u64),
-            ("max_history_bytes", "What it may be (HISTORY_BYTES).", limits.history as u64),
-            ("replays", "Streams that take what they have missed from the history.", hub.replays.len() as u64),
-            ("retained_bytes", "Memory for the current values of channels.", hub.retained.memory() as u64),
-            ("max_retained_bytes", "What it may be (MAX_RETAINED_BYTES).", limits.max_retained as u64),
-            ("resident_memory_bytes", "Memory that the process has of the machine's.", measures.resident),
-            ("open_descriptors", "Descriptors that the process has open.", measures.descriptors),
-            ("max_descriptors", "Descriptors that it may have.", measures.max_descriptors),
-            ("max_callback_queue", "Connect callbacks that may wait for a worker (CONNECT_QUEUE).", limits.connect_queue as u64),
-        ];
-        for (name, help, value) in gauges {
-            page.family(name, "gauge", help);
-            page.sample("", value);
-        }
+        page.simple(
+            "gauge",
+            GAUGES,
+            &[
+                measures.start,
+                is_ready,
+                counters.open(),
+                connecting as u64,
+                limits.max_streams as u64,
+                self.counts().connections as u64,
+                limits.max_connections as u64,
+                self.unsent(),
+                hub.fields.memory() as u64,
+                limits.max_kept_headers as u64,
+                hub.fan_outs.len() as u64,
+                hub.fan_outs.waiting.len() as u64,
+                channels,
+                hub.channels.memberships() as u64,
+                hub.history.len() as u64,
+                hub.history.memory() as u64,
+                limits.history as u64,
+                hub.replays.len() as u64,
+                hub.retained.memory() as u64,
+                limits.max_retained as u64,
+                measures.resident,
+                measures.descriptors,
+                measures.max_descriptors,
+                limits.connect_queue as u64,
+            ],
+        );
         let pending = [hub.calls.connects(), hub.calls.disconnects()];
         for (name, help, values) in [
             (
@@ -113,7 +148,7 @@ impl<S> Gateway<S> {
         ] {
             page.family(name, "gauge", help);
             for (kind, value) in KINDS.iter().zip(values) {
-                page.sample(&format!("{{kind=\"{kind}\"}}"), value as u64);
+                page.labelled("kind", kind, value as u64);
             }
         }
     }
@@ -152,26 +187,25 @@ impl Hub {
 
 impl Counters {
     fn render(&self, page: &mut Page) {
-        #[rustfmt::skip] // A table is read in columns.
-        let counters = [
-            ("connections_accepted_total", "Connections that were accepted.", self.accepted),
-            ("streams_opened_total", "Streams that were opened.", self.opened),
-            ("events_delivered_total", "Events that were given to streams, one for each of them.", self.events),
-            ("delivered_bytes_total", "Bytes that the sockets of streams took.", self.bytes),
-            ("gaps_total", "Streams that were told of something that they have missed.", self.gaps),
-            ("keys_rejected_total", "Requests under /internal/ without a key that opens it.", self.keys_rejected),
-        ];
-        for (name, help, value) in counters {
-            page.family(name, "counter", help);
-            page.sample("", value);
-        }
+        page.simple(
+            "counter",
+            COUNTERS,
+            &[
+                self.accepted,
+                self.opened,
+                self.events,
+                self.bytes,
+                self.gaps,
+                self.keys_rejected,
+            ],
+        );
         page.family(
             "streams_ended_total",
             "counter",
             "Streams that have ended, by what the backend was told.",
         );
         for (reason, value) in REASONS.iter().zip(self.ended) {
-            page.sample(&format!("{{reason=\"{}\"}}", reason.as_str()), value);
+            page.labelled("reason", reason.as_str(), value);
         }
         page.family(
             "refusals_total",
@@ -179,7 +213,7 @@ impl Counters {
             "Errors that were answered to other requests than sends, by their code.",
         );
         for (_, code, value) in self.refusals.rows() {
-            page.sample(&format!("{{code=\"{code}\"}}"), *value);
+            page.labelled("code", code, *value);
         }
         page.family(
             "sends_total",
@@ -187,8 +221,7 @@ impl Counters {
             "Sends that were read, by target and answer; none: refused before there was a target.",
         );
         for (target, answer, value) in self.sends.rows() {
-            let labels = format!("{{target=\"{target}\",answer=\"{answer}\"}}");
-            page.sample(&labels, *value);
+            page.labelled_twice("", ("target", target), ("answer", answer), *value);
         }
         self.render_limits(page);
         self.render_callbacks(page);
@@ -217,8 +250,7 @@ impl Counters {
         );
         for (kind, row) in KINDS.iter().zip(&self.callbacks) {
             for (outcome, value) in OUTCOMES.iter().zip(row) {
-                let labels = format!("{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
-                page.sample(&labels, *value);
+                page.labelled_twice("", ("kind", kind), ("outcome", outcome), *value);
             }
         }
         page.family(
@@ -231,13 +263,9 @@ impl Counters {
             for (bound, within) in BOUNDS.iter().zip(durations.within) {
                 below += within;
                 let bound = seconds(*bound);
-                let labels = format!("_bucket{{kind=\"{kind}\",le=\"{bound}\"}}");
-                page.sample(&labels, below);
+                page.labelled_twice("_bucket", ("kind", kind), ("le", &bound), below);
             }
-            page.sample(
-                &format!("_bucket{{kind=\"{kind}\",le=\"+Inf\"}}"),
-                durations.count,
-            );
+            page.labelled_twice("_bucket", ("kind", kind), ("le", "+Inf"), durations.count);
             let labels = format!("_sum{{kind=\"{kind}\"}}");
             page.line(&labels, &seconds(durations.sum));
             page.sample(&format!("_count{{kind=\"{kind}\"}}"), durations.count);
@@ -269,6 +297,15 @@ impl Page {
         }
     }
 
+    /// Families of one number each: a line for each with its name and, behind a space, its help.
+    fn simple(&mut self, kind: &str, families: &'static str, values: &[u64]) {
+        for (family, value) in families.lines().zip(values) {
+            let (name, help) = family.split_once(' ').unwrap_or((family, ""));
+            self.family(name, kind, help);
+            self.sample("", *value);
+        }
+    }
+
     /// `labels` are all that stands behind the family's name.
     fn line(&mut self, labels: &str, value: &str) {
         for part in [PREFIX, self.family, labels, " ", value, "\n"] {
@@ -278,6 +315,24 @@ impl Page {
 
     fn sample(&mut self, labels: &str, value: u64) {
         self.line(labels, &value.to_string());
+    }
+
+    /// A sample with one label.
+    fn labelled(&mut self, label: &str, word: &str, value: u64) {
+        let labels = ["{", label, "=\"", word, "\"}"].concat();
+        self.sample(&labels, value);
+    }
+
+    /// A sample with two labels, of a family or a part of a histogram.
+    fn labelled_twice(
+        &mut self,
+        part: &str,
+        (one, its): (&str, &str),
+        (other, word): (&str, &str),
+        value: u64,
+    ) {
+        let labels = [part, "{", one, "=\"", its, "\",", other, "=\"", word, "\"}"].concat();
+        self.sample(&labels, value);
     }
 
     /// A sample for the name of each limit that is meant.
@@ -290,7 +345,7 @@ impl Page {
                 Limit::Unsent => count += counts[Limit::Window as usize],
                 _ => {}
             }
-            self.sample(&format!("{{limit=\"{}\"}}", limit.name()), count);
+            self.labelled("limit", limit.name(), count);
         }
     }
 }
