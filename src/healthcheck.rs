@@ -4,9 +4,13 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use socket2::Socket;
+
 use crate::config::{Config, Host};
+use crate::net;
 
 /// The check takes no longer. Only where `HOST` is a name its lookup, which comes first, takes the
 /// resolver's time.
@@ -59,12 +63,33 @@ impl std::error::Error for Unhealthy {}
 
 /// Asks the gateway that runs with `config`, for `limit` at most.
 pub fn check(config: &Config, limit: Duration) -> Result<(), Unhealthy> {
-    let (host, other) = hosts(match &config.host {
-        Some(Host::Name(host)) => Some(host),
-        _ => None,
-    });
-    let port = config.port;
-    ask(host, other, port, limit).map_err(|cause| {
+    match &config.host {
+        Some(Host::Unix(path)) => check_socket(path, limit),
+        Some(Host::Name(host)) => check_port(Some(host), config.port, limit),
+        None => check_port(None, config.port, limit),
+    }
+}
+
+fn check_socket(path: &Path, limit: Duration) -> Result<(), Unhealthy> {
+    let deadline = Instant::now() + limit;
+    let stream = net::connect_unix(path, limit);
+    let healthy = stream.map_err(Cause::from).and_then(|s| ask(s, deadline));
+    healthy.map_err(|cause| Unhealthy {
+        address: format!("unix:{}", path.display()),
+        cause,
+    })
+}
+
+fn check_port(host: Option<&str>, port: u16, limit: Duration) -> Result<(), Unhealthy> {
+    let (host, other) = hosts(host);
+    let ask_it = || {
+        let addresses = (host, port).to_socket_addrs()?;
+        let other = other.and_then(|ip| Some(SocketAddr::new(ip.parse().ok()?, port)));
+        let deadline = Instant::now() + limit;
+        let stream = connect(addresses.chain(other), deadline)?;
+        ask(stream.into(), deadline)
+    };
+    ask_it().map_err(|cause| {
         let (open, close) = if host.contains(':') {
             ("[", "]")
         } else {
@@ -86,11 +111,7 @@ fn hosts(host: Option<&str>) -> (&str, Option<&'static str>) {
     }
 }
 
-fn ask(host: &str, other: Option<&str>, port: u16, limit: Duration) -> Result<(), Cause> {
-    let addresses = (host, port).to_socket_addrs()?;
-    let other = other.and_then(|ip| Some(SocketAddr::new(ip.parse().ok()?, port)));
-    let deadline = Instant::now() + limit;
-    let mut stream = connect(addresses.chain(other), deadline)?;
+fn ask(mut stream: Socket, deadline: Instant) -> Result<(), Cause> {
     let mut answer = [0; ROOM];
     let length = exchange(&mut stream, &mut answer, deadline)?;
     match status(&answer[..length]) {
@@ -117,7 +138,7 @@ fn connect(
 }
 
 /// Reads to the end, if there is room: closing with bytes unread would be a reset to the gateway.
-fn exchange(stream: &mut TcpStream, answer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+fn exchange(stream: &mut Socket, answer: &mut [u8], deadline: Instant) -> io::Result<usize> {
     // It fits the send buffer of a fresh connection, so that writing does not block.
     stream.write_all(REQUEST)?;
     let mut length = 0;

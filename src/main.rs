@@ -55,8 +55,8 @@ fn run(config: &Config) -> ExitCode {
         Err(error) => return refuse(START, &error),
     };
     log::info!(
-        "start port={} callbackUrl={} heartbeat={}",
-        config.port,
+        "start {} callbackUrl={} heartbeat={}",
+        server.place(),
         if config.callback_url.is_some() {
             "set"
         } else {

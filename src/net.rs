@@ -1,21 +1,36 @@
 //! Sockets: listening, options, and what an `io::Error` means. The core never sees any of it.
+//!
+//! A connection is a [`Socket`] whatever family it is of: reading, writing and closing are the same
+//! system calls for TCP and for Unix sockets, and only a [`Listener`] knows which it is.
 
+mod unix;
+
+use std::ffi::c_int;
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::config::Limits;
 use crate::gateway::{Broken, MOST_PIECES};
+use crate::logfmt::Value;
+
+use unix::SocketFile;
+pub use unix::connect as connect_unix;
 
 /// Connections that the kernel completes before they are accepted; it cuts the number to
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Options that every accepted connection inherits from its listener, so that accepting needs no
-/// further system call.
+/// Options of a TCP connection, which it inherits from its listener, so that accepting needs no
+/// further system call. On a Unix socket there is but the first, and accepting sets it.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketOptions {
     /// Bytes that the kernel may hold unsent for one connection.
@@ -43,12 +58,65 @@ impl From<&Limits> for SocketOptions {
     }
 }
 
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listener {
+    /// Goes before the socket does: as long as somebody listens, nobody else takes its place.
+    _file: Option<SocketFile>,
+    socket: Socket,
+    /// What accepted connections do not inherit.
+    send_buffer: Option<usize>,
+}
+
+impl Listener {
+    /// Has readiness announced from now on, and at once if somebody waits.
+    pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let fd = self.socket.as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+
+    /// The same anew.
+    pub fn reregister(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let fd = self.socket.as_raw_fd();
+        registry.reregister(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+}
+
+/// Where it listens, as a fact for the log: `port=` or `socket=`.
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ok(address) = self.socket.local_addr() else {
+            return f.write_str("port=unknown");
+        };
+        match (address.as_socket(), address.as_pathname()) {
+            (Some(address), _) => write!(f, "port={}", address.port()),
+            (_, path) => {
+                let path = path.unwrap_or(Path::new("")).as_os_str().as_bytes();
+                write!(f, "socket={}", Value::new(path))
+            }
+        }
+    }
+}
+
+/// Has everything announced that happens to a connection, for life: nothing is re-armed for an
+/// event.
+pub fn register(socket: &Socket, registry: &Registry, token: Token) -> io::Result<()> {
+    let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+    registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest)
+}
+
+/// Listens at the path of a Unix socket whose file has this mode.
+pub fn listen_unix(path: &Path, mode: u32, options: SocketOptions) -> io::Result<Listener> {
+    let (socket, file) = unix::listen(path, mode)?;
+    Ok(Listener {
+        _file: Some(file),
+        socket,
+        send_buffer: Some(options.send_buffer),
+    })
+}
+
 /// Listens on every address of `host`, or on all interfaces.
-pub fn listen(
-    host: Option<&str>,
-    port: u16,
-    options: SocketOptions,
-) -> io::Result<Vec<TcpListener>> {
+pub fn listen(host: Option<&str>, port: u16, options: SocketOptions) -> io::Result<Vec<Listener>> {
     let Some(host) = host else {
         return listen_everywhere(port, options).map(|listener| vec![listener]);
     };
@@ -62,7 +130,7 @@ pub fn listen(
 }
 
 /// A name may stand for addresses of a family that the host has not; one that works is enough.
-fn listen_at_all(addresses: &[SocketAddr], options: SocketOptions) -> io::Result<Vec<TcpListener>> {
+fn listen_at_all(addresses: &[SocketAddr], options: SocketOptions) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     let mut missing = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in addresses {
@@ -83,7 +151,7 @@ fn is_not_here(error: &io::Error) -> bool {
 }
 
 /// One socket for IPv6 and IPv4; for IPv4 alone where the host has no IPv6.
-fn listen_everywhere(port: u16, options: SocketOptions) -> io::Result<TcpListener> {
+fn listen_everywhere(port: u16, options: SocketOptions) -> io::Result<Listener> {
     let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
     match listen_at(both, options) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => Err(error),
@@ -95,7 +163,7 @@ fn listen_everywhere(port: u16, options: SocketOptions) -> io::Result<TcpListene
     }
 }
 
-fn listen_at(address: SocketAddr, options: SocketOptions) -> io::Result<TcpListener> {
+fn listen_at(address: SocketAddr, options: SocketOptions) -> io::Result<Listener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if let IpAddr::V6(ip) = address.ip()
@@ -105,6 +173,17 @@ fn listen_at(address: SocketAddr, options: SocketOptions) -> io::Result<TcpListe
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    set_tcp_options(&socket, options)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener {
+        _file: None,
+        socket,
+        send_buffer: None,
+    })
+}
+
+fn set_tcp_options(socket: &Socket, options: SocketOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(options.send_buffer)?;
     socket.set_tcp_notsent_lowat(options.notsent_lowat)?;
@@ -112,10 +191,7 @@ fn listen_at(address: SocketAddr, options: SocketOptions) -> io::Result<TcpListe
     let keepalive = TcpKeepalive::new()
         .with_time(options.keepalive_idle)
         .with_interval(options.keepalive_interval);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(StdListener::from(socket)))
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Why accepting stopped.
@@ -130,9 +206,17 @@ pub enum AcceptError {
 }
 
 /// Accepts one connection.
-pub fn accept(listener: &TcpListener) -> Result<TcpStream, AcceptError> {
-    match listener.accept() {
-        Ok((stream, _)) => Ok(stream),
+pub fn accept(listener: &Listener) -> Result<Socket, AcceptError> {
+    // The flags alone: accept4(2) takes them as socket(2) does, beside the type.
+    let flags = c_int::from(Type::STREAM.nonblocking().cloexec()) - c_int::from(Type::STREAM);
+    match listener.socket.accept4(flags) {
+        Ok((socket, _)) => {
+            if let Some(bytes) = listener.send_buffer {
+                // It cannot fail, and if it did there would still be a limit, the system's.
+                let _ = socket.set_send_buffer_size(bytes);
+            }
+            Ok(socket)
+        }
         Err(error) if error.kind() == ErrorKind::WouldBlock => Err(AcceptError::Drained),
         Err(error) => match error.raw_os_error() {
             Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => Err(AcceptError::Exhausted(error)),
@@ -162,7 +246,7 @@ pub enum Transfer {
 }
 
 /// Reads once.
-pub fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Transfer {
+pub fn read_some(stream: &mut Socket, buffer: &mut [u8]) -> Transfer {
     loop {
         match stream.read(buffer) {
             Ok(n) => return Transfer::Bytes(n),
@@ -174,7 +258,7 @@ pub fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Transfer {
 
 /// Writes once. A socket that takes less than it is offered is full: its readiness to take more
 /// will be announced.
-pub fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Transfer {
+pub fn write_some(stream: &mut Socket, bytes: &[u8]) -> Transfer {
     loop {
         match stream.write(bytes) {
             Ok(n) => return Transfer::Bytes(n),
@@ -185,10 +269,7 @@ pub fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> Transfer {
 }
 
 /// The same for what stands in several places, [`MOST_PIECES`] of them at most.
-pub fn write_pieces<'a>(
-    stream: &mut TcpStream,
-    pieces: impl Iterator<Item = &'a [u8]>,
-) -> Transfer {
+pub fn write_pieces<'a>(stream: &mut Socket, pieces: impl Iterator<Item = &'a [u8]>) -> Transfer {
     let mut slices = [IoSlice::new(&[]); MOST_PIECES];
     let mut count = 0;
     for (slice, piece) in slices.iter_mut().zip(pieces) {
@@ -214,20 +295,24 @@ fn failed(error: &io::Error, otherwise: Broken) -> Transfer {
     }
 }
 
-/// Makes the coming close of `stream` a reset that drops what the kernel still holds for it.
-pub fn reset_on_close(stream: &TcpStream) {
+/// Makes the coming close of `stream` a reset that drops what the kernel still holds for it. A Unix
+/// socket has no resets: what was written is with the peer already, which reads it to an end that
+/// comes without the last chunk.
+pub fn reset_on_close(stream: &Socket) {
     // If the option cannot be set the connection is already gone.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    let _ = stream.set_linger(Some(Duration::ZERO));
 }
 
 /// Sends the FIN.
-pub fn finish(stream: &TcpStream) {
+pub fn finish(stream: &Socket) {
     // If it cannot be sent the connection is already gone, which reading will tell.
-    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let _ = stream.shutdown(Shutdown::Write);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     const OPTIONS: SocketOptions = SocketOptions {
@@ -238,7 +323,7 @@ mod tests {
         keepalive_interval: Duration::from_secs(7),
     };
 
-    fn accepted(listener: &TcpListener) -> TcpStream {
+    fn accepted(listener: &Listener) -> Socket {
         loop {
             match accept(listener) {
                 Ok(stream) => return stream,
@@ -251,10 +336,9 @@ mod tests {
     #[test]
     fn accepted_connections_inherit_every_option() {
         let listener = listen(Some("127.0.0.1"), 0, OPTIONS).unwrap().remove(0);
-        let address = listener.local_addr().unwrap();
-        let _client = std::net::TcpStream::connect(address).unwrap();
-        let stream = accepted(&listener);
-        let socket = SockRef::from(&stream);
+        let address = listener.socket.local_addr().unwrap();
+        let _client = TcpStream::connect(address.as_socket().unwrap()).unwrap();
+        let socket = accepted(&listener);
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), OPTIONS.keepalive_idle);
@@ -266,18 +350,35 @@ mod tests {
             socket.tcp_user_timeout().unwrap(),
             Some(OPTIONS.peer_timeout)
         );
+        assert!(socket.nonblocking().unwrap());
         // The kernel doubles what is asked for, to have room for its own bookkeeping.
         assert_eq!(socket.send_buffer_size().unwrap(), 2 * OPTIONS.send_buffer);
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), OPTIONS.notsent_lowat);
     }
 
     #[test]
+    fn accepted_unix_sockets_have_the_buffer_that_they_do_not_inherit() {
+        let path = std::env::temp_dir().join(format!("ssegateway-net-{}", std::process::id()));
+        let listener = listen_unix(&path, 0o600, OPTIONS).unwrap();
+        assert_eq!(listener.to_string(), format!("socket={}", path.display()));
+        let _client = connect_unix(&path, Duration::from_secs(60)).unwrap();
+        let socket = accepted(&listener);
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * OPTIONS.send_buffer);
+        assert!(socket.nonblocking().unwrap());
+        drop(listener);
+        let gone = connect_unix(&path, Duration::from_secs(60)).unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
     fn all_interfaces_are_reached_by_both_families() {
         let listener = listen(None, 0, OPTIONS).unwrap().remove(0);
-        let port = listener.local_addr().unwrap().port();
-        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        if listener.local_addr().unwrap().is_ipv6() {
-            std::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        let address = listener.socket.local_addr().unwrap();
+        let port = address.as_socket().unwrap().port();
+        assert_eq!(listener.to_string(), format!("port={port}"));
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        if address.is_ipv6() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
         }
     }
 

@@ -5,8 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use log::warn;
-use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Token};
+use mio::Token;
 
 use super::{LISTENER, Server, Socket};
 use crate::gateway::{Broken, Scope};
@@ -22,7 +21,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// A socket that listens.
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
+    pub(super) socket: net::Listener,
     pub(super) scope: Scope,
     /// Connections may wait although no readiness will tell.
     pub(super) is_unfinished: bool,
@@ -94,24 +93,20 @@ impl Server {
         let it = &mut self.listeners[listener];
         let token = Token(LISTENER - listener);
         let registry = self.poll.registry();
-        registry.reregister(&mut it.socket, token, Interest::READABLE)?;
+        it.socket.reregister(registry, token)?;
         it.is_unfinished = false;
         Ok(())
     }
 
-    /// One registration for both directions and for life: nothing is re-armed for an event.
-    fn take_in(&mut self, stream: TcpStream, scope: Scope, now: Time) {
+    fn take_in(&mut self, stream: socket2::Socket, scope: Scope, now: Time) {
         let socket = Socket {
             stream,
             is_queued: false,
         };
         let id = self.gateway.accept(socket, scope, now);
         let registry = self.poll.registry();
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         if let Some(socket) = self.gateway.io(id)
-            && registry
-                .register(&mut socket.stream, Token(id.index()), interest)
-                .is_err()
+            && net::register(&socket.stream, registry, Token(id.index())).is_err()
         {
             self.gateway.broken(id, Broken::Vanished, now);
         }

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::info;
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
@@ -73,7 +72,7 @@ pub enum Exit {
 
 /// What the shell keeps with a connection.
 struct Socket {
-    stream: TcpStream,
+    stream: socket2::Socket,
     /// It is among those that are to be looked at.
     is_queued: bool,
 }
@@ -154,6 +153,12 @@ impl Server {
             shutdown_timeout: config.limits.shutdown_timeout,
             ends: None,
         })
+    }
+
+    /// Where clients connect, as a fact for the log: `port=` or `socket=`.
+    pub fn place(&self) -> String {
+        let first = self.listeners.first();
+        first.map_or_else(String::new, |it| it.socket.to_string())
     }
 
     /// Runs until a signal has ended it.

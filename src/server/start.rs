@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
-use mio::{Interest, Poll, Token};
+use mio::{Poll, Token};
 use uuid::Uuid;
 
 use super::LISTENER;
@@ -39,7 +40,12 @@ impl fmt::Display for StartError {
                 source,
             } if source.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "{setting}: {address} is already in use; stop what listens there or choose another port"
+                "{setting}: {address} is already in use; stop what listens there or choose another {}",
+                if address.starts_with("unix:") {
+                    "path"
+                } else {
+                    "port"
+                }
             ),
             StartError::Listen {
                 setting,
@@ -59,55 +65,77 @@ impl From<io::Error> for StartError {
     }
 }
 
+/// What one setting names, or two.
+enum Place<'a> {
+    Tcp(Option<&'a str>, u16),
+    Unix(&'a Path),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Tcp(Some(host), port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Place::Tcp(Some(host), port) => write!(f, "{host}:{port}"),
+            Place::Tcp(None, port) => write!(f, "port {port}"),
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 pub(super) fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, StartError> {
-    let options = SocketOptions::from(&config.limits);
-    let open = |setting, host: Option<&str>, port: u16, scope| {
-        let sockets = net::listen(host, port, options).map_err(|source| StartError::Listen {
-            setting,
-            address: match host {
-                Some(host) if host.contains(':') => format!("[{host}]:{port}"),
-                Some(host) => format!("{host}:{port}"),
-                None => format!("port {port}"),
-            },
-            source,
-        })?;
-        let listener = move |socket| Listener {
-            socket,
-            scope,
-            is_unfinished: false,
-            rests_until: None,
-            is_full: false,
-        };
-        Ok::<_, StartError>(sockets.into_iter().map(listener))
+    let (setting, place) = match &config.host {
+        Some(Host::Unix(path)) => ("HOST", Place::Unix(path)),
+        Some(Host::Name(host)) => ("HOST, PORT", Place::Tcp(Some(host), config.port)),
+        None => ("PORT", Place::Tcp(None, config.port)),
     };
-    let internal = config.internal_listen.as_ref();
+    let internal = config.internal_listen.as_ref().map(|at| match at {
+        Address::Unix(path) => Place::Unix(path),
+        Address::Tcp(at) => Place::Tcp(Some(&at.host), at.port),
+    });
     let scope = match internal {
         Some(_) => Scope::Public,
         None => Scope::Whole,
     };
-    let host = match &config.host {
-        Some(Host::Unix(_)) => return Err(StartError::System(io::ErrorKind::Unsupported.into())),
-        Some(Host::Name(host)) => Some(host.as_str()),
-        None => None,
-    };
-    let setting = if host.is_some() { "HOST, PORT" } else { "PORT" };
-    let mut listeners: Vec<Listener> = open(setting, host, config.port, scope)?.collect();
-    if let Some(Address::Tcp(at)) = internal {
-        listeners.extend(open(
-            "INTERNAL_LISTEN",
-            Some(&at.host),
-            at.port,
-            Scope::Internal,
-        )?);
+    let mut listeners = Vec::new();
+    open(config, setting, &place, scope, &mut listeners)?;
+    if let Some(place) = internal {
+        let scope = Scope::Internal;
+        open(config, "INTERNAL_LISTEN", &place, scope, &mut listeners)?;
     }
-    for (at, listener) in listeners.iter_mut().enumerate() {
-        poll.registry().register(
-            &mut listener.socket,
-            Token(LISTENER - at),
-            Interest::READABLE,
-        )?;
+    for (at, listener) in listeners.iter().enumerate() {
+        let token = Token(LISTENER - at);
+        listener.socket.register(poll.registry(), token)?;
     }
     Ok(listeners)
+}
+
+fn open(
+    config: &Config,
+    setting: &'static str,
+    place: &Place,
+    scope: Scope,
+    listeners: &mut Vec<Listener>,
+) -> Result<(), StartError> {
+    let options = SocketOptions::from(&config.limits);
+    let opened = match place {
+        Place::Tcp(host, port) => net::listen(*host, *port, options),
+        Place::Unix(path) => {
+            net::listen_unix(path, config.unix_mode, options).map(|socket| vec![socket])
+        }
+    };
+    let sockets = opened.map_err(|source| StartError::Listen {
+        setting,
+        address: place.to_string(),
+        source,
+    })?;
+    listeners.extend(sockets.into_iter().map(|socket| Listener {
+        socket,
+        scope,
+        is_unfinished: false,
+        rests_until: None,
+        is_full: false,
+    }));
+    Ok(())
 }
 
 pub(super) fn settings(config: &Config, random: &mut impl FnMut(&mut [u8])) -> Settings {

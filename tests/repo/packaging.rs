@@ -16,16 +16,15 @@ mod machine;
 mod monitoring;
 mod units;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::{env, io};
 
 use serde_json::json;
 
 use crate::support::process::Process;
-use crate::support::{Backend, OK};
+use crate::support::{Backend, Folder, OK};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,24 +34,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).expect(file)
 }
 
-/// A folder of one test's own; removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let name = format!("ssegateway-{}-{name}", std::process::id());
-        let folder = Folder(env::temp_dir().join(name));
-        fs::create_dir(&folder.0).expect("a folder");
-        fs::set_permissions(&folder.0, Permissions::from_mode(0o755)).expect("its owner");
-        folder
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+// ---- the image ----
 
 /// Instructions of the Dockerfile, each as its first word and the rest.
 fn instructions() -> Vec<(String, String)> {

@@ -2,6 +2,9 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -102,6 +105,13 @@ impl Client {
         Client::over(TcpStream::connect(address).expect("a connection"))
     }
 
+    /// Over a Unix socket. What a stream can do it can do whatever its socket is of; only its addresses
+    /// are none of TCP's.
+    pub fn to_socket(path: &Path) -> Client {
+        let stream = UnixStream::connect(path).expect("a connection");
+        Client::over(OwnedFd::from(stream).into())
+    }
+
     /// With a receive buffer of this many bytes, or what the kernel makes of it, from the
     /// handshake on.
     pub fn with_receive_buffer(port: u16, bytes: usize) -> Client {
@@ -118,7 +128,9 @@ impl Client {
         stream
             .set_write_timeout(Some(PATIENCE))
             .expect("a time-out");
-        stream.set_nodelay(true).expect("an option");
+        if stream.local_addr().is_ok() {
+            stream.set_nodelay(true).expect("an option");
+        }
         Client {
             stream,
             bytes: Vec::new(),

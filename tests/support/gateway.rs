@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -41,6 +42,7 @@ impl Output {
 pub struct Builder {
     command: Command,
     port: Port,
+    socket: Option<PathBuf>,
 }
 
 impl Builder {
@@ -48,7 +50,11 @@ impl Builder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ssegateway"));
         let port = Port::reserve();
         command.env_clear().env("PORT", port.number().to_string());
-        Builder { command, port }
+        Builder {
+            command,
+            port,
+            socket: None,
+        }
     }
 
     pub fn backend(self, backend: &Backend) -> Builder {
@@ -78,6 +84,13 @@ impl Builder {
         self
     }
 
+    /// Clients connect to the Unix socket at this path.
+    pub fn at_socket(self, path: &Path) -> Builder {
+        let mut builder = self.env("HOST", &format!("unix:{}", path.display()));
+        builder.socket = Some(path.to_owned());
+        builder
+    }
+
     /// The port that it is going to listen on.
     pub fn port(&self) -> u16 {
         self.port.number()
@@ -98,6 +111,7 @@ impl Builder {
         Gateway {
             child,
             port: self.port,
+            socket: self.socket,
             output,
         }
     }
@@ -144,6 +158,7 @@ pub fn signal(pid: u32, name: &str) {
 pub struct Gateway {
     child: Child,
     port: Port,
+    socket: Option<PathBuf>,
     output: Arc<Shared<Output>>,
 }
 
@@ -177,7 +192,10 @@ impl Gateway {
     // ---- clients ----
 
     pub fn connect(&self) -> Client {
-        Client::connect(self.port())
+        match &self.socket {
+            Some(path) => Client::to_socket(path),
+            None => Client::connect(self.port()),
+        }
     }
 
     /// A client that has sent `GET path` with a Host and nothing else.

@@ -34,4 +34,5 @@ mod strangers;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
+mod unix;
 mod workers;

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::machine::{Machine, within};
-use super::{Folder, root};
+use super::root;
+use crate::support::Folder;
 use crate::support::{Client, readme};
 
 /// The files that it consists of, and what enables the service.

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{Folder, root};
+use super::root;
+use crate::support::Folder;
 use crate::support::process::{eventually_within, read_line};
 
 /// Says to the inner process which the machine's first process is.

@@ -10,7 +10,8 @@ use std::process::Command;
 use serde_json::Value;
 use ssegateway::config::SETTINGS;
 
-use super::{Folder, read, root};
+use super::{read, root};
+use crate::support::Folder;
 use crate::support::Gateway;
 
 const ALERTS: &str = "packaging/prometheus/alerts.yml";

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use ssegateway::config::{Default, Limits, SETTINGS};
 
-use super::{Folder, read};
+use super::read;
+use crate::support::Folder;
 
 const SERVICE: &str = "packaging/ssegateway.service";
 
