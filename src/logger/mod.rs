@@ -9,13 +9,12 @@ mod tests;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::mem;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use simplelog::{ConfigBuilder, WriteLogger};
+use simplelog::{CombinedLogger, Config, SharedLogger};
 
 use crate::config::LogFormat;
 use crate::logfmt::push_one_line;
@@ -35,9 +34,9 @@ pub struct Logger(Arc<Outputs>);
 struct Outputs {
     level: LevelFilter,
     /// Info and debug.
-    out: Mutex<Box<WriteLogger<Line>>>,
+    out: Mutex<Line>,
     /// Warnings and errors.
-    err: Mutex<Box<WriteLogger<Line>>>,
+    err: Mutex<Line>,
     pipes: [Arc<Pipe>; 2],
 }
 
@@ -88,17 +87,15 @@ impl Logger {
         };
         Ok(Logger(Arc::new(Outputs {
             level,
-            out: Mutex::new(line_logger(level, format, &out)),
-            err: Mutex::new(line_logger(level, format, &err)),
+            out: Mutex::new(Line::new(format, &out)),
+            err: Mutex::new(Line::new(format, &err)),
             pipes: [out, err],
         })))
     }
 
     /// Makes this the log of the process. Fails when it has one already.
     pub fn install(&self) -> Result<(), log::SetLoggerError> {
-        log::set_boxed_logger(Box::new(self.clone()))?;
-        log::set_max_level(self.0.level);
-        Ok(())
+        CombinedLogger::init(vec![Box::new(self.clone())])
     }
 
     /// Waits until what was logged so far is written, 200 ms at most for both outputs together;
@@ -129,14 +126,12 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let logger = match record.level() {
+        let line = match record.level() {
             Level::Error | Level::Warn => &self.0.err,
             Level::Info | Level::Debug | Level::Trace => &self.0.out,
         };
-        // Held over both calls, so that the line holds this record alone.
-        let logger = logger.lock().unwrap_or_else(PoisonError::into_inner);
-        logger.log(record);
-        logger.flush();
+        let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+        line.tell(record);
     }
 
     fn flush(&self) {
@@ -144,18 +139,22 @@ impl Log for Logger {
     }
 }
 
-/// `[LEVEL] message` and nothing else, which in JSON becomes an object.
-fn line_logger(level: LevelFilter, format: LogFormat, pipe: &Arc<Pipe>) -> Box<WriteLogger<Line>> {
-    let config = ConfigBuilder::new()
-        .set_time_level(LevelFilter::Off)
-        .set_thread_level(LevelFilter::Off)
-        .set_target_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .build();
-    WriteLogger::new(level, config, Line::new(format, pipe))
+impl SharedLogger for Logger {
+    fn level(&self) -> LevelFilter {
+        self.0.level
+    }
+
+    /// None: a line is what [`Line`] makes of it, without times that would have to be formatted.
+    fn config(&self) -> Option<&Config> {
+        None
+    }
+
+    fn as_log(self: Box<Self>) -> Box<dyn Log> {
+        self
+    }
 }
 
-/// Gathers the pieces of one record; a flush makes them one line of the pipe.
+/// Makes records lines of a pipe.
 struct Line {
     pipe: Arc<Pipe>,
     text: Vec<u8>,
@@ -187,33 +186,31 @@ fn clock() -> u64 {
     u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Write for Line {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        self.text.extend_from_slice(piece);
-        Ok(piece.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let mut text = mem::take(&mut self.text);
-        let record = text.strip_suffix(b"\n").unwrap_or(&text);
-        if !record.is_empty() {
-            if let Some(objects) = &mut self.objects {
-                let line = String::from_utf8_lossy(record);
-                self.pipe.push(objects.object(&line, clock()));
-            } else if record.iter().all(|b| (b' '..=b'~').contains(b)) {
-                self.pipe.push(&text);
-            } else {
-                let mut line = String::with_capacity(text.len() + 16);
-                push_one_line(&String::from_utf8_lossy(record), &mut line);
-                line.push('\n');
-                self.pipe.push(line.as_bytes());
-            }
+impl Line {
+    /// `[LEVEL] message` and nothing else, which in JSON becomes an object.
+    fn tell(&mut self, record: &Record<'_>) {
+        let Line {
+            pipe,
+            text,
+            objects,
+        } = self;
+        // Writing to a vector cannot fail, but what is written may.
+        let _ = write!(text, "[{}] {}", record.level(), record.args());
+        if let Some(objects) = objects {
+            let line = String::from_utf8_lossy(text);
+            pipe.push(objects.object(&line, clock()));
+        } else if text.iter().all(|b| (b' '..=b'~').contains(b)) {
+            text.push(b'\n');
+            pipe.push(text);
+        } else {
+            let mut line = String::with_capacity(text.len() + 16);
+            push_one_line(&String::from_utf8_lossy(text), &mut line);
+            line.push('\n');
+            pipe.push(line.as_bytes());
         }
         text.clear();
         if text.capacity() > KEPT {
-            text = Vec::with_capacity(KEPT);
+            *text = Vec::with_capacity(KEPT);
         }
-        self.text = text;
-        Ok(())
     }
 }

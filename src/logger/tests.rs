@@ -429,12 +429,16 @@ fn a_line_has_its_memory_before_the_first_and_no_more_after_a_long_one() {
     let pipe = &logger.0.pipes[0];
     let mut line = Line::new(LogFormat::Text, pipe);
     let at_first = line.text.as_ptr();
+    let tell = |line: &mut Line, length: usize| {
+        let message = "a".repeat(length - "[INFO] \n".len());
+        let mut record = Record::builder();
+        let record = record.level(Level::Info);
+        line.tell(&record.args(format_args!("{message}")).build());
+    };
     for length in [10, 200, KEPT] {
-        line.write_all(&vec![b'a'; length]).unwrap();
+        tell(&mut line, length);
         assert_eq!(line.text.as_ptr(), at_first, "{length}");
-        line.flush().unwrap();
     }
-    line.write_all(&[b'a'; KEPT + 1]).unwrap();
-    line.flush().unwrap();
+    tell(&mut line, KEPT + 1);
     assert_eq!(line.text.capacity(), KEPT);
 }
