@@ -21,6 +21,7 @@ mod lines;
 mod missed;
 mod nginx;
 mod node;
+mod origins;
 mod program;
 mod prometheus;
 mod proxied;
