@@ -27,6 +27,7 @@ mod prometheus;
 mod proxied;
 mod proxy;
 mod readme;
+mod refusals;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
