@@ -97,7 +97,6 @@ impl<S> Conn<S> {
         reply::write_stream_head(out, &hub.date, framing, cors);
         sse::write_event(out, framing, &event);
         out.extend_from_slice(sse::end(framing));
-        self.asked = Asked::default();
         self.state = State::Finishing {
             stream: Some(framing),
             discarded: 0,

@@ -21,11 +21,13 @@ mod lines;
 mod missed;
 mod nginx;
 mod node;
+mod origins;
 mod program;
 mod prometheus;
 mod proxied;
 mod proxy;
 mod readme;
+mod refusals;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
