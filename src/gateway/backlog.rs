@@ -229,15 +229,19 @@ impl Backlog {
         events
     }
 
-    /// Forgets all but the first frame, which is written in part.
-    pub(super) fn keep_begun(&mut self, framing: Framing, shared: &mut Shared) {
-        for frame in self.frames.drain(1..).flatten() {
+    /// Forgets all that would come among or behind what is to come from the history.
+    pub(super) fn keep_settled(&mut self, framing: Framing, shared: &mut Shared) {
+        let settled = self.ahead.max(usize::from(self.is_begun()));
+        for frame in self.frames.drain(settled..) {
+            let Some(frame) = frame else {
+                self.holes -= 1;
+                continue;
+            };
             shared.release(&frame);
             self.unsent -= frame.bytes(framing).len();
             self.keyed -= usize::from(frame.key().is_some());
         }
-        (self.holes, self.places) = (0, None);
-        self.ahead = self.ahead.min(1);
+        self.note_places();
     }
 
     /// Forgets everything.

@@ -455,7 +455,7 @@ impl<S> Conn<S> {
     fn cut_replay(&mut self, hub: &mut Hub) {
         if std::mem::take(&mut self.is_replaying) {
             hub.replays.remove(self.id);
-            self.keep_begun(hub);
+            self.keep_settled(hub);
         }
     }
 

@@ -128,13 +128,13 @@ impl<S> Conn<S> {
         }
     }
 
-    /// Drops what waits and has not begun to be written: it stands behind what will not come from the
-    /// history any more.
-    pub(super) fn keep_begun(&mut self, hub: &mut Hub) {
-        let framing = self.state.framing();
-        match &mut self.backlog {
-            Some(backlog) if backlog.is_begun() => backlog.keep_begun(framing, &mut hub.shared),
-            _ => self.forget_backlog(hub),
+    /// Drops what waits among what will not come from the history any more, or behind it.
+    pub(super) fn keep_settled(&mut self, hub: &mut Hub) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.keep_settled(self.state.framing(), &mut hub.shared);
+            if backlog.unsent() == 0 {
+                self.forget_backlog(hub);
+            }
         }
     }
 

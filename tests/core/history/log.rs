@@ -9,6 +9,9 @@ use ssegateway::time::Time;
 /// Stands for everybody among the names of channels.
 pub(super) const EVERYBODY: &str = "";
 
+/// Bytes of an event that may be too large to be copied.
+const FEWEST_SHARED: usize = 1900;
+
 /// An event that was read.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
@@ -78,6 +81,11 @@ impl Log {
 
     pub(super) fn last(&self) -> u64 {
         self.numbers.len() as u64
+    }
+
+    /// Whether an event may be too large to be copied.
+    pub(super) fn is_large(&self, number: u64) -> bool {
+        self.at(number).data.len() > FEWEST_SHARED
     }
 
     pub(super) fn at(&self, number: u64) -> &Sent {

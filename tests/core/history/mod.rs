@@ -18,11 +18,12 @@ const SEEDS: u64 = 200;
 const ACTIONS: usize = 150;
 
 /// What the seeds together must have come to: else the laws were kept where nothing happened.
-const MUST_HAPPEN: [&str; 7] = [
+const MUST_HAPPEN: [&str; 8] = [
     "opened",
     "gap at the door",
     "gap on the way",
     "restart",
+    "expired in a replay",
     "drained",
     "shutdown",
     "many channels",

@@ -184,6 +184,26 @@ impl Pending {
         others.any(|it| it.key(log) == Some(key) && it.stands_for(what, log))
     }
 
+    /// Nothing more comes from the history, nor what would come among that or behind it: what this has
+    /// taken out is gone as well.
+    pub(super) fn cut(&mut self, asked: &str, log: &Log) {
+        let all = self.clone();
+        self.queue.retain(|item| item.is_ahead);
+        // It may be about to say that something is forgotten.
+        self.queue.push_back(Item {
+            what: What::Gap(asked.to_owned()),
+            at: 0,
+            is_ahead: true,
+            is_optional: true,
+        });
+        for item in &mut self.queue {
+            item.is_optional |= all.has_newer(&item.what, log);
+        }
+        // One that is too large to be copied may be at hand.
+        self.past.retain(|number, _| log.is_large(*number));
+        self.past.values_mut().for_each(|it| *it = true);
+    }
+
     /// An event with this key comes from the history: what waits in the queue may be taken out.
     pub(super) fn outdate(&mut self, key: Option<&'static str>, log: &Log) {
         let queue = self.queue.iter_mut();

@@ -23,6 +23,8 @@ pub(super) enum Piece {
     Event(Seen),
     /// An id without data, which fires nothing.
     Position(String),
+    /// How long to wait before coming again, without data as well.
+    Retry(u64),
     Beat,
     End,
 }
@@ -56,6 +58,9 @@ fn piece(content: &[u8]) -> Piece {
     let lines = content.strip_suffix("\n\n").expect("a whole piece");
     if lines == ": heartbeat" {
         return Piece::Beat;
+    }
+    if let Some(millis) = lines.strip_prefix("retry: ") {
+        return Piece::Retry(millis.parse().expect("a number"));
     }
     let (mut name, mut data, mut id) = (String::new(), None, None);
     for line in lines.split('\n') {

@@ -4,6 +4,8 @@ mod coming;
 
 use std::collections::{BTreeMap, HashSet};
 
+use ssegateway::time::Time;
+
 use super::log::{Arrival, EVERYBODY, Log};
 use super::pending::{Item, Pending, Reached, What};
 
@@ -27,6 +29,15 @@ pub(super) struct Stream {
     pub(super) ends: Option<u64>,
     /// The gateway knows it no more.
     pub(super) is_ended: bool,
+    /// When its time is over.
+    pub(super) expires: Option<Time>,
+    /// What it is to say first of coming again.
+    pub(super) first_words: Option<u64>,
+    /// What it is to say last is less than this.
+    last_words: Option<u64>,
+    has_said_last: bool,
+    /// Nothing more comes from the history but what is at hand.
+    is_cut: bool,
     /// A position is to come.
     pub(super) is_replaying: bool,
     pub(super) pending: Pending,
@@ -55,6 +66,11 @@ impl Stream {
             is_open: false,
             ends: None,
             is_ended: false,
+            expires: None,
+            first_words: None,
+            last_words: None,
+            has_said_last: false,
+            is_cut: false,
             is_replaying: log.has_history,
             pending: Pending::default(),
             begun: None,
@@ -172,17 +188,22 @@ impl Stream {
         });
     }
 
-    /// The process is about to end: nothing comes from the history any more.
-    pub(super) fn shut(&mut self, log: &Log) {
+    /// The process is about to end: whoever is not closed already says when to come again, at a
+    /// moment of so many milliseconds.
+    pub(super) fn shut(&mut self, spread: u64, log: &Log) {
+        let is_cut = self.ends.is_none() || self.is_replaying;
+        if self.is_open && !self.is_ended && is_cut && spread > 0 {
+            self.last_words = Some(spread);
+        }
+        self.cut(log);
+    }
+
+    /// The stream ends where it is: nothing comes from the history any more.
+    pub(super) fn cut(&mut self, log: &Log) {
         if self.is_open && !self.is_ended {
             if self.is_replaying {
-                // The answer's own event is behind nothing else.
-                self.pending.past.clear();
-                let mut is_first = true;
-                self.pending.queue.retain(|item| {
-                    let is_answer = matches!(item.what, What::Answer { key: None, .. });
-                    std::mem::replace(&mut is_first, false) && is_answer
-                });
+                self.is_cut = true;
+                self.pending.cut(&self.asked, log);
             }
             self.is_replaying = false;
             self.ends = Some(self.ends.unwrap_or(log.last()));

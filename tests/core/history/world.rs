@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::log::Log;
 use super::stream::Stream;
 use crate::laws::sim::choices::Choices;
+use crate::laws::sim::model::Terms;
 use observe::Trace;
 
 /// How often what happened.
@@ -65,6 +66,7 @@ pub(super) struct World<C> {
     choices: C,
     gw: Gateway<()>,
     limits: Limits,
+    terms: Terms,
     log: Log,
     has_keys: bool,
     /// Something may be forgotten.
@@ -117,8 +119,12 @@ fn limits(choices: &mut impl Choices) -> Limits {
     }
 }
 
-fn gateway(limits: &Limits, mut seed: u64) -> Gateway<()> {
-    let settings = Settings::new(limits.clone());
+fn gateway(limits: &Limits, terms: &Terms, mut seed: u64) -> Gateway<()> {
+    let settings = Settings {
+        retry: terms.retry,
+        reconnect_spread: terms.spread,
+        ..Settings::new(limits.clone())
+    };
     Gateway::new(settings, move |bytes| {
         for chunk in bytes.chunks_mut(8) {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -133,13 +139,19 @@ impl<C: Choices> World<C> {
     pub(super) fn new(mut choices: C) -> World<C> {
         let limits = limits(&mut choices);
         let seed = choices.below(1 << 30).into();
+        let terms = Terms {
+            retry: choices.one_in(3).then_some(3_000),
+            spread: Duration::from_secs(*choices.pick(&[0, 10])),
+            max_stream: Duration::ZERO,
+        };
         let mut world = World {
-            gw: gateway(&limits, seed),
+            gw: gateway(&limits, &terms, seed),
             log: Log::new(limits.history > 0),
             has_keys: choices.one_in(2),
             is_evicting: limits.history > 0
                 && (limits.history < 1 << 20 || limits.history_time < Duration::from_secs(1000)),
             limits,
+            terms,
             choices,
             now: Time(1000),
             epoch: 1_700_000_000_000,
@@ -250,7 +262,8 @@ impl<C: Choices> World<C> {
         self.publisher = None;
         let back = u64::from(self.choices.below(3)) * 100_000;
         self.epoch = self.epoch + u64::from(self.choices.below(3)) * 60_000 - back;
-        self.gw = gateway(&self.limits, self.choices.below(1 << 30).into());
+        let seed = self.choices.below(1 << 30).into();
+        self.gw = gateway(&self.limits, &self.terms, seed);
         self.log = Log::new(self.log.has_history);
         self.pending = 0;
         self.known = 0;
@@ -274,12 +287,32 @@ impl<C: Choices> World<C> {
         self.now = now;
         self.set_clock();
         self.forget();
+        self.expire();
         let mut is_more = true;
         while is_more {
             is_more = self.gw.tick(self.now);
             self.settle();
         }
         self.look();
+    }
+
+    /// The time of some streams is over.
+    fn expire(&mut self) {
+        let conns = self.clients.iter_mut().filter_map(|it| it.conn.as_mut());
+        let streams = conns.map(|conn| &mut conn.stream);
+        let mut happened = Vec::new();
+        for stream in streams.filter(|it| !it.is_ended && it.expires <= Some(self.now)) {
+            if stream.expires.take().is_some() {
+                let is_cut = stream.is_replaying;
+                happened.push(if is_cut {
+                    "expired in a replay"
+                } else {
+                    "expired"
+                });
+                stream.cut(&self.log);
+            }
+        }
+        happened.into_iter().for_each(|what| self.note(what));
     }
 
     /// Something may be forgotten now.
@@ -337,9 +370,10 @@ impl<C: Choices> World<C> {
     fn shut_down(&mut self) {
         self.note("shutdown");
         self.is_ending = true;
+        let spread = self.terms.spread.as_millis() as u64;
         for client in &mut self.clients {
             if let Some(conn) = &mut client.conn {
-                conn.stream.shut(&self.log);
+                conn.stream.shut(spread, &self.log);
             }
         }
         self.gw.shutdown(self.now);

@@ -5,9 +5,6 @@ use super::super::pending::{Item, Pending, Place, What};
 use super::super::reader::{Piece, Seen};
 use super::{Leg, Stream};
 
-/// Bytes of an event that may be too large to be copied.
-const FEWEST_SHARED: usize = 1900;
-
 impl Stream {
     /// Looks at pieces that are offered to the socket: whether one of them says for the first time
     /// that something was forgotten before it came. If so that must be true.
@@ -25,8 +22,10 @@ impl Stream {
         }
         let mut at_hand = Vec::new();
         for piece in pieces {
-            let Piece::Event(seen) = piece else {
-                return false;
+            let seen = match piece {
+                Piece::Event(seen) => seen,
+                Piece::Retry(_) => continue,
+                _ => return false,
             };
             if let Some(number) = self.was_offered(seen, log)
                 && ahead.past.remove(&number).is_some()
@@ -108,6 +107,7 @@ impl Stream {
     /// An event has come; `known` events were there before this step.
     pub(in super::super) fn event(&mut self, seen: &Seen, known: u64, log: &Log) {
         assert!(self.is_open, "{seen:?} before the stream opens");
+        assert_eq!((self.first_words, self.has_said_last), (None, false));
         let begun = self.begun.take();
         let before = begun.as_ref().unwrap_or(&self.pending).clone();
         let mut after = before.clone();
@@ -130,6 +130,10 @@ impl Stream {
             let has_later = is_free && before.has_later(number, known, log);
             assert!(!has_later, "{seen:?} is not the last of its key");
             self.came(number);
+            if self.is_cut && begun.is_none() {
+                // No more than one was at hand.
+                self.pending.past.clear();
+            }
         }
         self.delivered.extend(number);
     }
@@ -163,8 +167,7 @@ impl Stream {
             _ => None,
         });
         let number = ids.next().and_then(|id| log.ids.get(id)).copied();
-        let is_large = |number: &u64| log.at(*number).data.len() > FEWEST_SHARED;
-        self.offered = number.filter(is_large).or(self.offered);
+        self.offered = number.filter(|it| log.is_large(*it)).or(self.offered);
     }
 
     fn was_offered(&self, seen: &Seen, log: &Log) -> Option<u64> {
@@ -174,6 +177,7 @@ impl Stream {
     /// The position has begun to come: everything up to it has come.
     pub(in super::super) fn position(&mut self, id: &str, log: &Log) {
         assert!(self.is_open && self.is_replaying, "a position for nothing");
+        assert_eq!(self.first_words, None, "a position before the first words");
         let number = log.ids.get(id).copied();
         let number = number.unwrap_or_else(|| panic!("{id} was never given"));
         let is_over = self.pending.is_over(log, &self.reached);
@@ -207,17 +211,29 @@ impl Stream {
         self.legs.clear();
     }
 
+    /// It says how long to wait before coming again.
+    pub(in super::super) fn words(&mut self, millis: u64) {
+        if let Some(expected) = self.first_words.take() {
+            return assert_eq!(millis, expected, "the first words");
+        }
+        let below = self.last_words.take().expect("something to say");
+        assert!(millis < below, "{millis} beyond the span");
+        self.has_said_last = true;
+    }
+
     /// The stream has come to its end.
     pub(in super::super) fn end(&mut self, log: &Log) {
         assert!(self.ends.is_some(), "an end that nobody asked for");
+        assert_eq!((self.first_words, self.last_words), (None, None), "unsaid");
         self.check_idle(log);
     }
 
     /// Everything has come.
     pub(in super::super) fn check_idle(&self, log: &Log) {
         assert!(!self.is_replaying, "no position has come");
-        let is_over = self.pending.is_over(log, &self.reached) && self.pending.past.is_empty();
-        assert!(is_over, "never came: {:?}", self.pending);
+        let is_over = self.pending.is_over(log, &self.reached);
+        let is_past = self.is_cut || self.pending.past.is_empty();
+        assert!(is_over && is_past, "never came: {:?}", self.pending);
     }
 }
 

@@ -1,7 +1,11 @@
 //! Clients come, are let in, read as they like, and go.
 
+use std::time::Duration;
+
 use ssegateway::callback::{Job, Outcome};
 use ssegateway::gateway::{Broken, Scope};
+use ssegateway::time::Time;
+use ssegateway::wheel::TICK_MS;
 use ssegateway::wire::{Directives, Event, Joins};
 
 use super::super::log::{Arrival, Log};
@@ -153,6 +157,18 @@ impl<C: Choices> World<C> {
             conn.job = Some(job);
             return;
         };
+        let expires_in = self.choices.one_in(6).then(|| {
+            let millis = *self.choices.pick(&[1, 700, 5_000, 20_000]);
+            Duration::from_millis(millis)
+        });
+        let first_words = self.terms.retry.map(u64::from);
+        let Some(conn) = &mut self.clients[at].conn else {
+            return;
+        };
+        // Timers are no finer.
+        let tick = |time: Time| Time(time.0.next_multiple_of(TICK_MS));
+        conn.stream.expires = expires_in.map(|span| tick(self.now + span));
+        conn.stream.first_words = first_words;
         let what = event.clone().map(|(data, key)| What::Answer { data, key });
         conn.stream.open(what, close, &arrival, &self.log);
         self.tell(|| format!("{at} opens {names:?} {told:?} {event:?} {close}: {arrival:?}"));
@@ -174,6 +190,7 @@ impl<C: Choices> World<C> {
             event,
             close,
             joins: Some(Box::new(joins)),
+            expires_in,
             ..Directives::default()
         };
         let outcome = Outcome::Answered {

@@ -22,10 +22,14 @@ pub(super) enum Trace {
         offered: Vec<u8>,
         taken: usize,
     },
-    /// A FIN, or an abort.
+    /// A FIN.
     Ended(ConnId),
+    Aborted(ConnId),
     /// The backend is told of a stream's end.
-    Gone { token: Uuid, reason: Reason },
+    Gone {
+        token: Uuid,
+        reason: Reason,
+    },
 }
 
 impl fmt::Display for Trace {
@@ -54,7 +58,8 @@ impl<C: Choices> World<C> {
         while let Some(effect) = self.gw.effect() {
             match effect {
                 Effect::Flush(id) => self.flush(id),
-                Effect::Fin(id) | Effect::Abort(id) => self.traces.push_back(Trace::Ended(id)),
+                Effect::Fin(id) => self.traces.push_back(Trace::Ended(id)),
+                Effect::Abort(id) => self.traces.push_back(Trace::Aborted(id)),
                 Effect::Call(job) => self.call(job),
                 Effect::Read(_) | Effect::Withdraw(_) | Effect::TrimHeap => {}
                 Effect::Measure(_) => unreachable!("nobody asks for figures"),
@@ -140,11 +145,13 @@ impl<C: Choices> World<C> {
                     offered,
                     taken,
                 } => self.got(conn, &offered, taken),
-                Trace::Ended(id) => {
+                Trace::Ended(id) | Trace::Aborted(id) => {
+                    let is_whole = matches!(trace, Trace::Ended(_));
                     let mut conns = self.clients.iter_mut().filter_map(|it| it.conn.as_mut());
                     if let Some(conn) = conns.find(|conn| conn.id == id) {
                         conn.is_over = true;
-                        if conn.is_old && conn.stream.is_open && conn.stream.ends.is_some() {
+                        let is_closed = conn.stream.is_open && conn.stream.ends.is_some();
+                        if conn.is_old && is_whole && is_closed {
                             conn.stream.end(&self.log);
                         }
                     }
@@ -254,7 +261,7 @@ impl Conn {
                     self.stream.position(&id, log);
                     self.is_position_begun = true;
                 }
-                Some((Piece::Position(_) | Piece::Beat | Piece::End, _)) => {}
+                Some((Piece::Position(_) | Piece::Retry(_) | Piece::Beat | Piece::End, _)) => {}
                 _ => self.stream.begin_piece(),
             }
             break;
@@ -271,6 +278,7 @@ impl Conn {
                     self.stream.position(id, log);
                 }
             }
+            Piece::Retry(millis) => self.stream.words(*millis),
             Piece::Beat => {}
             Piece::End => {
                 self.stream.end(log);

@@ -2,7 +2,7 @@
 
 pub(crate) mod choices;
 mod command;
-mod model;
+pub(crate) mod model;
 mod peer;
 mod queue;
 pub(crate) mod world;
