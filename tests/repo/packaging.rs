@@ -14,6 +14,7 @@
 mod deb;
 mod machine;
 mod monitoring;
+mod systemd;
 mod units;
 
 use std::fs;

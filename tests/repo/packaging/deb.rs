@@ -77,7 +77,9 @@ fn lintian_finds_no_fault() {
 fn files(machine: &Machine) -> Vec<String> {
     let tools = "-path /var/lib/dpkg -o -path /var/log -o -path /var/cache";
     let shown = "-type d -printf '%p/\\n' -o -print";
-    let list = format!("find /etc /usr /var \\( {tools} \\) -prune -o {shown} | LC_ALL=C sort");
+    let list = format!(
+        "find /etc /usr /var -maxdepth 5 \\( {tools} \\) -prune -o {shown} | LC_ALL=C sort"
+    );
     machine.run(&list).lines().map(str::to_owned).collect()
 }
 
@@ -149,11 +151,15 @@ fn it_comes_and_goes() {
         assert_eq!(machine.property("ssegateway", "UnitFileState"), "disabled");
         assert_eq!(machine.property("ssegateway", "ActiveState"), "inactive");
 
+        machine.run("systemctl start ssegateway.socket; systemctl start ssegateway");
         machine.run("dpkg --remove ssegateway; test -f /etc/ssegateway.env");
-        assert_eq!(machine.property("ssegateway", "ActiveState"), "inactive");
+        for unit in ["ssegateway", "ssegateway.socket"] {
+            assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
+        }
         machine.run("dpkg --purge ssegateway");
-        assert_eq!(beyond(&files(machine), &before), [""; 0]);
-        assert_eq!(beyond(&before, &files(machine)), [""; 0]);
+        let left = files(machine);
+        assert_eq!(beyond(&left, &before), [""; 0]);
+        assert_eq!(beyond(&before, &left), [""; 0]);
 
         // Where systemd does not run it is no hindrance.
         machine.run(

@@ -46,6 +46,8 @@ inside() {
     pivot_root . tmp/old
     umount -l /tmp/old
     rmdir /tmp/old
+    # As systemd finds it on a machine, and wants it: credentials reach a service by it.
+    mount --make-rshared /
     ip link set lo up
 
     # None of its services, and nothing that would keep others from being started.

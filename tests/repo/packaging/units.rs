@@ -35,6 +35,8 @@ fn the_service_waits_longer_than_a_shutdown_lasts() {
     let limit = Limits::default().shutdown_timeout;
     let patience: u64 = value(&service, "TimeoutStopSec=").parse().expect("seconds");
     assert!(patience > limit.as_secs(), "{patience} s and {limit:?}");
+    let watchdog: u64 = value(&service, "WatchdogSec=").parse().expect("seconds");
+    assert!(watchdog > 0 && value(&service, "Type=") == "notify");
     assert_eq!(value(&service, "RestartPreventExitStatus="), "2");
     assert_eq!(value(&service, "EnvironmentFile="), "-/etc/ssegateway.env");
     assert_eq!(value(&service, "ExecStart="), INSTALLED);
