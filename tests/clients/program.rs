@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{Shared, each_line};
 
 /// For what must come from a program that may have to start first, on a busy host.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Output {
@@ -104,7 +104,7 @@ impl Program {
         let end = Instant::now() + PATIENCE;
         while !is_so() {
             let runs = self.output.look(|output| output.ended < 2);
-            assert!(runs && Instant::now() < end, "not {what}: {}", self.text());
+            assert!(runs && Instant::now() < end, "no {what}: {}", self.text());
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -5,26 +5,28 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::program::{PATIENCE, Program};
+use crate::program::Program;
 use crate::proxy::Folder;
 use crate::support::{Backend, Callback, Client, Gateway, Port, Response};
 use crate::tools;
 
 const KEY: &str = "as.it+is/written==";
 
-/// Scrapes come soon one behind the other.
-const CONFIGURATION: &str = "
-global: {scrape_interval: 1s, scrape_timeout: 1s}
-scrape_configs:
-  - job_name: ssegateway
-    metrics_path: /internal/metrics
-    authorization: {credentials_file: {key}}
-    static_configs: [{targets: [\"127.0.0.1:{gateway}\"]}]
+/// The alerts, at whose top stands how Prometheus is to find a gateway.
+const ALERTS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/packaging/prometheus/alerts.yml"
+);
+
+/// What stands around that: scrapes come soon one behind the other.
+const AROUND: &str = "\
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [{alerts}]
+{block}
 ";
 
 /// What looks at the figures change themselves.
@@ -43,7 +45,7 @@ type Figures = BTreeMap<String, f64>;
 struct Prometheus {
     port: Port,
     // First it ends, then its folder goes.
-    _program: Program,
+    program: Program,
     _folder: Folder,
 }
 
@@ -52,9 +54,21 @@ impl Prometheus {
         let folder = Folder::of("prometheus");
         let [file, key, storage] = ["configuration", "key", "storage"].map(|n| folder.0.join(n));
         fs::write(&key, format!("{KEY}\n")).expect("a file");
-        let text = CONFIGURATION
-            .replace("{key}", key.to_str().expect("a path"))
-            .replace("{gateway}", &gateway.port().to_string());
+        let own = format!("127.0.0.1:{}", gateway.port());
+        let mut block = block();
+        for (old, new) in [
+            (
+                "/etc/prometheus/ssegateway.key",
+                key.to_str().expect("a path"),
+            ),
+            ("127.0.0.1:3000", &own),
+        ] {
+            assert!(block.contains(old), "{old} in {block}");
+            block = block.replace(old, new);
+        }
+        let text = AROUND
+            .replace("{alerts}", ALERTS)
+            .replace("{block}", &block);
         fs::write(&file, text).expect("a file");
         let port = Port::reserve_local();
         let mut command = Command::new(tools::program("prometheus"));
@@ -66,20 +80,26 @@ impl Prometheus {
         program.wait_error("Server is ready to receive web requests");
         Prometheus {
             port,
-            _program: program,
+            program: program,
             _folder: folder,
         }
     }
 
+    /// What it answers at a path of its API.
+    fn ask(&self, path: &str) -> Value {
+        let mut client = Client::connect(self.port.number());
+        client.get(&format!("/api/v1/{path}"));
+        let response = client.read_response();
+        let mut answer: Value = serde_json::from_slice(&response.body).expect("JSON");
+        assert_eq!(answer["status"], "success", "{}", response.text());
+        answer["data"].take()
+    }
+
     /// All that it was told in the last hour: the times and values of each series.
     fn samples(&self) -> BTreeMap<String, Vec<(f64, f64)>> {
-        let mut client = Client::connect(self.port.number());
         // {__name__=~"ssegateway_.+"}[1h]
-        client.get("/api/v1/query?query=%7B__name__%3D~%22ssegateway_.%2B%22%7D%5B1h%5D");
-        let response = client.read_response();
-        let answer: Value = serde_json::from_slice(&response.body).expect("JSON");
-        assert_eq!(answer["status"], "success", "{}", response.text());
-        let series = answer["data"]["result"].as_array().expect("series");
+        let data = self.ask("query?query=%7B__name__%3D~%22ssegateway_.%2B%22%7D%5B1h%5D");
+        let series = data["result"].as_array().expect("series");
         let samples = |one: &Value| {
             let samples = one["values"].as_array().expect("samples").iter();
             let pairs = samples.map(|pair| {
@@ -95,21 +115,51 @@ impl Prometheus {
     fn figures(&self) -> Figures {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.expect("a time since 1970").as_secs_f64();
-        let end = Instant::now() + PATIENCE;
-        loop {
+        self.wait("a scrape", || {
             let samples = self.samples();
             let last = samples.iter().map(|(name, samples)| {
                 let last = samples.last().filter(|(time, _)| *time > now);
                 last.map(|(_, value)| (name.clone(), *value))
             });
             // Each series has one, or the scrape is not whole yet.
-            match last.collect::<Option<Figures>>() {
-                Some(figures) if !figures.is_empty() => return figures,
-                _ => assert!(Instant::now() < end, "no scrape in {samples:?}"),
-            }
-            thread::sleep(Duration::from_millis(50));
+            let figures = last.collect::<Option<Figures>>();
+            figures.filter(|figures| !figures.is_empty())
+        })
+    }
+
+    /// Every alert has been tried, without an error.
+    fn check_alerts(&self) {
+        let rules = self.wait("the alerts", || {
+            let data = self.ask("rules");
+            let groups = data["groups"].as_array().expect("groups").iter();
+            let rules = groups.flat_map(|group| group["rules"].as_array().expect("rules"));
+            let rules: Vec<Value> = rules.cloned().collect();
+            let are_tried = rules.iter().all(|rule| rule["health"] != "unknown");
+            are_tried.then_some(rules)
+        });
+        assert!(rules.len() > 5, "{rules:?}");
+        for rule in rules {
+            assert_eq!(rule["health"], "ok", "{rule}");
         }
     }
+
+    #[track_caller]
+    fn wait<R>(&self, what: &str, mut find: impl FnMut() -> Option<R>) -> R {
+        let mut found = None;
+        self.program.wait_until(what, || {
+            found = find();
+            found.is_some()
+        });
+        found.expect(what)
+    }
+}
+
+/// What a Prometheus is to be told of a gateway: it stands in a comment.
+fn block() -> String {
+    let text = fs::read_to_string(ALERTS).expect("the alerts");
+    let lines = text.lines().map_while(|line| line.strip_prefix('#'));
+    let block: Vec<&str> = lines.filter_map(|line| line.strip_prefix("   ")).collect();
+    block.join("\n")
 }
 
 fn name_of(metric: &Value) -> String {
@@ -442,4 +492,5 @@ fn prometheus_has_the_figures_of_what_happened() {
         line.text.contains("disconnect callback answered")
     });
     operator.compare(&prometheus);
+    prometheus.check_alerts();
 }

@@ -103,7 +103,7 @@ impl Proxy {
         let ports = [proxy.port(), proxy.port2()];
         proxy
             ._program
-            .wait_until("listens", || ports.into_iter().all(listens));
+            .wait_until("listener", || ports.into_iter().all(listens));
         proxy
     }
 
