@@ -155,7 +155,7 @@ fn exchange(stream: &mut Socket, answer: &mut [u8], deadline: Instant) -> io::Re
 fn left(deadline: Instant) -> io::Result<Duration> {
     match deadline.saturating_duration_since(Instant::now()) {
         Duration::ZERO => Err(ErrorKind::TimedOut.into()),
-        left => Ok(left),
+        left => Ok(left.max(net::SHORTEST)),
     }
 }
 

@@ -29,6 +29,10 @@ pub use unix::connect as connect_unix;
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// The shortest time-out that a socket is given. The system takes none at all for one without end, and
+/// so it takes less than a microsecond.
+pub const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Options of a TCP connection, which it inherits from its listener, so that accepting needs no
 /// further system call. On a Unix socket there is but the first, and accepting sets it.
 #[derive(Clone, Copy, Debug)]

@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::BACKLOG;
+use super::{BACKLOG, SHORTEST};
 
 /// How long a start waits for another one in the same directory.
 const ALONE_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks at whether that is over.
 const LOOK: Duration = Duration::from_millis(5);
-/// The shortest wait that the system is asked for; none at all would be one without end.
-const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The file of a socket that is listened on. Dropping it removes it, if it is still that one.
 #[derive(Debug)]

@@ -127,7 +127,7 @@ impl Server {
         let mut random = host::randomness();
         let settings = start::settings(config, &mut random);
         let workers = config.callback_url.clone().map(|url| {
-            let settings = start::worker_settings(config, url.uri, settings.boot);
+            let settings = start::worker_settings(config, url, settings.boot);
             // The waker's pipe outlives the workers: a wake that fails has nobody to wake.
             Workers::new(settings, epoch, move || {
                 let _ = waker.wake();

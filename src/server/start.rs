@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::LISTENER;
 use super::accept::Listener;
-use crate::config::{Address, Config, Host};
+use crate::config::{Address, CallbackUrl, Config, Host};
 use crate::gateway::{Scope, Settings};
 use crate::net::{self, SocketOptions};
 use crate::tokens;
@@ -158,12 +158,13 @@ pub(super) fn settings(config: &Config, random: &mut impl FnMut(&mut [u8])) -> S
 
 pub(super) fn worker_settings(
     config: &Config,
-    url: http::Uri,
+    url: CallbackUrl,
     boot: Uuid,
 ) -> workers::CallbackSettings {
     let limits = &config.limits;
     workers::CallbackSettings {
-        url,
+        url: url.uri,
+        socket: url.socket,
         boot,
         gateway_url: config.gateway_url.clone(),
         authorization: config.callback_authorization.clone(),

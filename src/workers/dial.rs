@@ -1,6 +1,7 @@
 //! How a worker's connections are made, and what they tell about a call.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
@@ -65,15 +66,24 @@ impl Watch {
 
 /// What makes the connections themselves, one for all workers. With TLS it keeps one configuration
 /// and one session cache. There is no proxy.
-#[derive(Default)]
 pub(super) struct Inner {
+    /// The backend's Unix socket, if it has one.
+    socket: Option<PathBuf>,
     #[cfg(feature = "tls")]
     tls: ureq::unversioned::transport::RustlsConnector,
 }
 
 impl Inner {
+    pub(super) fn new(socket: Option<PathBuf>) -> Inner {
+        Inner {
+            socket,
+            #[cfg(feature = "tls")]
+            tls: Default::default(),
+        }
+    }
+
     fn connect(&self, details: &ConnectionDetails<'_>) -> Result<Box<dyn Transport>, Error> {
-        let socket = CallbackSocket::connect(details)?;
+        let socket = CallbackSocket::connect(details, self.socket.as_deref())?;
         #[cfg(feature = "tls")]
         if details.needs_tls() {
             let made = self.tls.connect(details, Some(socket))?;

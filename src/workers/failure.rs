@@ -39,6 +39,8 @@ fn io_sentence(error: &io::Error, phase: Phase) -> String {
     use io::ErrorKind::*;
     let text = match error.kind() {
         ConnectionRefused => "connection refused",
+        // Of connecting to a Unix socket: the system's words would do, but say too little here.
+        NotFound => "connection refused, there is no such socket",
         ConnectionReset | ConnectionAborted => "connection reset",
         BrokenPipe => "connection closed while sending",
         UnexpectedEof => match phase {

@@ -20,6 +20,7 @@ mod tests;
 mod worker;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ const STACK: usize = if cfg!(feature = "tls") {
 pub struct CallbackSettings {
     /// The callback URL, `http` or (with the feature `tls`) `https`, used verbatim.
     pub url: Uri,
+    /// The Unix socket to connect to, in place of the URL's host.
+    pub socket: Option<PathBuf>,
     /// Names this process to the backend (contract, section 13).
     pub boot: Uuid,
     /// Where the backend reaches this gateway, good as a field's value.
@@ -85,7 +88,10 @@ impl Workers {
         epoch: Instant,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Workers {
-        let lookup = Lookup::new(&settings.url);
+        let lookup = match settings.socket {
+            Some(_) => Lookup::needless(),
+            None => Lookup::new(&settings.url),
+        };
         Workers::with(settings, epoch, Box::new(wake), lookup)
     }
 
@@ -108,7 +114,7 @@ impl Workers {
             shared: Arc::new(Shared {
                 lookup: Arc::new(lookup),
                 fields: Arc::new(Fields::new(&settings)),
-                connector: Arc::new(Inner::default()),
+                connector: Arc::new(Inner::new(settings.socket.clone())),
                 outbox: Outbox::new(wake),
                 settings,
                 epoch,

@@ -1,4 +1,5 @@
-//! A TCP connection to the backend that costs a callback two system calls and a probe.
+//! A connection to the backend, over TCP or a Unix socket, that costs a callback two system calls and
+//! a probe.
 //!
 //! ureq's own takes six more: what is left of a call's time is never the same, and both of the
 //! socket's time-outs are set to it anew; and to look for a closed connection it turns blocking off
@@ -7,15 +8,18 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use socket2::Socket;
 use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
 };
+
+use crate::net;
 
 /// The longest that the kernel waits in one call.
 const SLICE: Duration = Duration::from_secs(1);
@@ -23,9 +27,19 @@ const SLICE: Duration = Duration::from_secs(1);
 /// `MSG_PEEK` and `MSG_DONTWAIT`, the same on every Linux.
 const PROBE: i32 = 0x02 | 0x40;
 
+/// A connection that another thread may shut down.
+struct Line(Socket);
+
+impl ShutdownHandle for Line {
+    fn shutdown(&self) {
+        // An error means that it is closed already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
 /// A connection and its buffers.
 pub(super) struct CallbackSocket {
-    stream: Arc<TcpStream>,
+    line: Arc<Line>,
     buffers: LazyBuffers,
     /// The time-outs that the socket has.
     read_timeout: Duration,
@@ -33,15 +47,21 @@ pub(super) struct CallbackSocket {
 }
 
 impl CallbackSocket {
-    /// Connects to one of the addresses, in their order.
-    pub(super) fn connect(details: &ConnectionDetails<'_>) -> Result<CallbackSocket, Error> {
-        let stream = Arc::new(dial(details)?);
-        stream.set_nodelay(true)?;
-        let handle: Weak<TcpStream> = Arc::downgrade(&stream);
+    /// Connects to the Unix socket at `path`, or else to one of the addresses, in their order.
+    pub(super) fn connect(
+        details: &ConnectionDetails<'_>,
+        path: Option<&Path>,
+    ) -> Result<CallbackSocket, Error> {
+        let socket = match path {
+            Some(path) => dial_socket(path, details.timeout)?,
+            None => dial(details)?,
+        };
+        let line = Arc::new(Line(socket));
+        let handle: Weak<Line> = Arc::downgrade(&line);
         (details.register_shutdown)(handle as Weak<dyn ShutdownHandle>)?;
         let config = details.config;
         Ok(CallbackSocket {
-            stream,
+            line,
             buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
             read_timeout: Duration::ZERO,
             write_timeout: Duration::ZERO,
@@ -49,8 +69,15 @@ impl CallbackSocket {
     }
 }
 
+fn dial_socket(path: &Path, timeout: NextTimeout) -> Result<Socket, Error> {
+    match net::connect_unix(path, *timeout.after) {
+        Err(error) if error.kind() == ErrorKind::TimedOut => Err(Error::Timeout(timeout.reason)),
+        socket => Ok(socket?),
+    }
+}
+
 /// Each address but the last may take half of the time that is left.
-fn dial(details: &ConnectionDetails<'_>) -> Result<TcpStream, Error> {
+fn dial(details: &ConnectionDetails<'_>) -> Result<Socket, Error> {
     let mut failed = Error::Timeout(details.timeout.reason);
     let mut others = details.addrs.len();
     let begun = Instant::now();
@@ -62,7 +89,10 @@ fn dial(details: &ConnectionDetails<'_>) -> Result<TcpStream, Error> {
             break;
         }
         match TcpStream::connect_timeout(address, share) {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream.into());
+            }
             Err(error) if error.kind() == ErrorKind::TimedOut => {}
             Err(error) => failed = error.into(),
         }
@@ -81,7 +111,7 @@ fn within<T>(
     let begun = Instant::now();
     let mut left = *timeout.after;
     while !left.is_zero() {
-        let slice = left.min(SLICE);
+        let slice = left.clamp(net::SHORTEST, SLICE);
         if *known != slice {
             set(Some(slice))?;
             *known = slice;
@@ -103,12 +133,12 @@ impl Transport for CallbackSocket {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let (mut stream, known) = (&*self.stream, &mut self.write_timeout);
+        let (mut socket, known) = (&self.line.0, &mut self.write_timeout);
         let mut bytes = &self.buffers.output()[..amount];
-        let set = |slice| self.stream.set_write_timeout(slice);
+        let set = |slice| self.line.0.set_write_timeout(slice);
         within(timeout, known, set, || {
             while !bytes.is_empty() {
-                let sent = stream.write(bytes)?;
+                let sent = socket.write(bytes)?;
                 bytes = &bytes[sent..];
             }
             Ok(())
@@ -116,18 +146,20 @@ impl Transport for CallbackSocket {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let (mut stream, known) = (&*self.stream, &mut self.read_timeout);
+        let (mut socket, known) = (&self.line.0, &mut self.read_timeout);
         let room = self.buffers.input_append_buf();
-        let set = |slice| self.stream.set_read_timeout(slice);
-        let amount = within(timeout, known, set, || stream.read(room))?;
+        let set = |slice| self.line.0.set_read_timeout(slice);
+        let amount = within(timeout, known, set, || socket.read(room))?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }
 
     /// Neither closed nor with bytes that nobody asked for.
     fn is_open(&mut self) -> bool {
-        let seen =
-            SockRef::from(&*self.stream).recv_with_flags(&mut [MaybeUninit::uninit()], PROBE);
+        let seen = self
+            .line
+            .0
+            .recv_with_flags(&mut [MaybeUninit::uninit()], PROBE);
         matches!(seen, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 }

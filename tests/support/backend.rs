@@ -2,12 +2,14 @@
 //! the test has told it.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::callback::{Callback, Wire};
 use super::{Ledger, Port, Shared};
@@ -15,11 +17,17 @@ use super::{Ledger, Port, Shared};
 /// What the backend does by itself with each callback, before the test sees it.
 type Habit = Box<dyn Fn(&Callback) + Send + Sync>;
 
-/// A backend on the loopback interface; the port is its own even while nobody listens.
+/// A backend on the loopback interface, whose port is its own even while nobody listens, or at the
+/// path of a Unix socket.
 pub struct Backend {
-    port: Port,
+    place: Place,
     common: Arc<Common>,
-    acceptor: Option<(Arc<TcpListener>, JoinHandle<()>)>,
+    acceptor: Option<(Arc<Socket>, JoinHandle<()>)>,
+}
+
+enum Place {
+    Port(Port),
+    Path(PathBuf),
 }
 
 struct Common {
@@ -50,8 +58,17 @@ impl Backend {
 
     /// Not listening yet: connections are refused.
     pub fn refusing(habit: impl Fn(&Callback) + Send + Sync + 'static) -> Backend {
+        Backend::of(Place::Port(Port::reserve_local()), habit)
+    }
+
+    /// The same at a Unix socket, whose file is there as soon as it listens, and stays.
+    pub fn at_socket(path: &Path, habit: impl Fn(&Callback) + Send + Sync + 'static) -> Backend {
+        Backend::of(Place::Path(path.to_owned()), habit)
+    }
+
+    fn of(place: Place, habit: impl Fn(&Callback) + Send + Sync + 'static) -> Backend {
         Backend {
-            port: Port::reserve_local(),
+            place,
             common: Arc::new(Common {
                 habit: Box::new(habit),
                 ledger: Arc::default(),
@@ -64,16 +81,24 @@ impl Backend {
 
     /// Starts to listen, the first time or again.
     pub fn listen(&mut self) {
-        let socket =
-            Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        let socket = |domain| Socket::new(domain, Type::STREAM, None).expect("a socket");
+        let (socket, address) = match &self.place {
+            Place::Port(_) => (socket(Domain::IPV4), self.address().into()),
+            Place::Path(path) => {
+                // What was left by the last time.
+                let _ = fs::remove_file(path);
+                let address = SockAddr::unix(path).expect("an address");
+                (socket(Domain::UNIX), address)
+            }
+        };
         socket.set_reuse_address(true).expect("an option");
-        socket.bind(&self.address().into()).expect("the own port");
+        socket.bind(&address).expect("the own place");
         socket.listen(1024).expect("a listener");
-        let listener = Arc::new(TcpListener::from(socket));
+        let listener = Arc::new(socket);
         let (accepting, common) = (Arc::clone(&listener), Arc::clone(&self.common));
         let thread = thread::spawn(move || {
             while let Ok((stream, _)) = accepting.accept() {
-                let common = Arc::clone(&common);
+                let (common, stream) = (Arc::clone(&common), TcpStream::from(stream));
                 let wire = common.enter(&stream);
                 thread::spawn(move || common.serve(stream, &wire));
             }
@@ -84,9 +109,7 @@ impl Backend {
     /// Stops listening; connections that there are stay.
     pub fn stop_listening(&mut self) {
         if let Some((listener, thread)) = self.acceptor.take() {
-            SockRef::from(&*listener)
-                .shutdown(Shutdown::Both)
-                .expect("a listener");
+            listener.shutdown(Shutdown::Both).expect("a listener");
             thread.join().expect("no panic");
         }
     }
@@ -102,11 +125,17 @@ impl Backend {
     }
 
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+        match &self.place {
+            Place::Port(port) => (Ipv4Addr::LOCALHOST, port.number()).into(),
+            Place::Path(path) => panic!("{} is no address", path.display()),
+        }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/callback", self.address())
+        match &self.place {
+            Place::Port(_) => format!("http://{}/callback", self.address()),
+            Place::Path(path) => format!("http://unix:{}:/callback", path.display()),
+        }
     }
 
     pub fn ledger(&self) -> &Ledger {

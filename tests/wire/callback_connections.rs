@@ -3,9 +3,13 @@
 
 use crate::support::{Backend, Gateway, OK, assert_error, assert_ok, open_stream, send_data};
 
-/// How a backend may take leave of a connection that it has kept.
 #[test]
 fn a_stale_connection_costs_no_client_anything() {
+    stale_connections(Backend::start);
+}
+
+/// How a backend may take leave of a connection that it has kept.
+pub(super) fn stale_connections(start: impl Fn() -> Backend) {
     for how in [
         "closed behind the answer",
         "reset by the next",
@@ -14,7 +18,7 @@ fn a_stale_connection_costs_no_client_anything() {
         "closed within the head",
         "closed behind an interim head",
     ] {
-        let backend = Backend::start();
+        let backend = start();
         let gateway = Gateway::builder()
             .backend(&backend)
             .one_worker_each()

@@ -35,4 +35,5 @@ mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod unix;
+mod unix_callbacks;
 mod workers;

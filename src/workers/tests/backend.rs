@@ -174,6 +174,7 @@ pub(super) fn settings(address: impl ToString) -> CallbackSettings {
         boot: BOOT,
         gateway_url: None,
         authorization: None,
+        socket: None,
         connect_workers: 1,
         connect_queue: 64,
         disconnect_workers: 1,

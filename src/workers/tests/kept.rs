@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::backend::*;
-use crate::workers::dial::{Dial, Watch};
+use crate::workers::dial::{Dial, Inner, Watch};
 use crate::workers::exchange::Exchange;
 use crate::workers::fields::Fields;
 use crate::workers::resolver::Lookup;
@@ -146,7 +146,7 @@ fn a_connection_that_rested_too_long_is_not_used() {
     let settings = settings(backend.address());
     let url = settings.url.clone();
     let dial = Dial {
-        inner: Arc::default(),
+        inner: Arc::new(Inner::new(None)),
         lookup: Arc::new(Lookup::new(&url)),
         watch: Arc::new(Watch::default()),
     };

@@ -1,7 +1,8 @@
 //! Finding the backend's addresses.
 
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,8 @@ use ureq::Error;
 
 use super::backend::*;
 use crate::callback::Outcome;
-use crate::workers::dial::{Dial, Watch};
+use crate::workers::Workers;
+use crate::workers::dial::{Dial, Inner, Watch};
 use crate::workers::exchange::Exchange;
 use crate::workers::fields::Fields;
 use crate::workers::resolver::Lookup;
@@ -125,7 +127,7 @@ fn abandoning_frees_who_waits() {
 
 fn exchange(lookup: &Arc<Lookup>) -> Exchange {
     let dial = Dial {
-        inner: Arc::default(),
+        inner: Arc::new(Inner::new(None)),
         lookup: Arc::clone(lookup),
         watch: Arc::new(Watch::default()),
     };
@@ -250,4 +252,21 @@ fn a_name_that_hangs_times_out() {
     assert!(matches!(outcome, Outcome::TimedOut));
     assert!(begun.elapsed() < PATIENCE / 2);
     drop(gated.go);
+}
+
+#[test]
+fn a_backend_at_a_unix_socket_is_not_looked_up() {
+    let path = std::env::temp_dir().join(format!("ssegateway-workers-{}", std::process::id()));
+    let backend = UnixListener::bind(&path).expect("a socket");
+    let mut settings = settings("nobody.invalid");
+    settings.socket = Some(path.clone());
+    let workers = Workers::new(settings, Instant::now(), || {});
+    let literal = workers.shared.lookup.addresses(Duration::ZERO);
+    assert_eq!(literal.expect("no lookup").len(), 1);
+    workers.submit(connect(1)).expect("room");
+    let (mut stream, _) = backend.accept().expect("a connection");
+    let mut begin = [0; 33];
+    stream.read_exact(&mut begin).expect("a request");
+    assert_eq!(&begin, b"POST /hook?key=s%20ecret HTTP/1.1");
+    std::fs::remove_file(&path).expect("its file");
 }
