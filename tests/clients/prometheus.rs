@@ -80,7 +80,7 @@ impl Prometheus {
         program.wait_error("Server is ready to receive web requests");
         Prometheus {
             port,
-            program: program,
+            program,
             _folder: folder,
         }
     }
