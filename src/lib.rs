@@ -16,11 +16,12 @@
 //!             │   fanout, eviction, trim,       verbs, and whom they are about
 //!             │   lists, metrics
 //!             │     ▼
-//!             │   request, lifecycle, joining,  `impl Conn`: what concerns one, with the hub,
-//!             │   output, compose, deadlines,   which is what all of them share
-//!             │   answer, settle
+//!             │   request, asked, answer,       `impl Conn`: what concerns one, with the hub,
+//!             │   lifecycle, joining, output,   which is what all of them share
+//!             │   compose, deadlines, settle
 //!             │     ▼
-//!             │   conns, conn, hub ► calls, channels, journal ► counters, limit; routes, head_fields
+//!             │   conns, conn, hub ► calls, channels, journal ► counters, limit; routes, origins,
+//!             │            │                   head_fields
 //!             │            ╰► backlog, retained, replay ► history ► frame
 //!             ▼
 //!          wheel   tokens   keys   header_store   http::{head, query, body, reply}   sse   wire   buf

@@ -12,7 +12,7 @@ const SEEDS: u64 = 256;
 const ACTIONS: usize = 400;
 
 /// What the seeds together must have come to: else the laws were kept where nothing happened.
-const MUST_HAPPEN: [&str; 28] = [
+const MUST_HAPPEN: [&str; 29] = [
     "stream opened",
     "200 ok",
     "200 buffered",
@@ -40,6 +40,7 @@ const MUST_HAPPEN: [&str; 28] = [
     "dropped by a fan-out",
     "window overflown",
     "accepted and refused",
+    "refused by a stream",
     "400 INVALID_CHANNEL",
 ];
 

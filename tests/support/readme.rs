@@ -33,6 +33,8 @@ pub struct Curl {
     pub target: String,
     /// Of a POST.
     pub body: Option<&'static str>,
+    /// A header field.
+    pub field: Option<&'static str>,
 }
 
 /// The commands of a block, which stand behind `$ `.
@@ -56,6 +58,7 @@ pub fn examples(block: &'static str) -> Vec<Example> {
 pub fn curl(command: &'static str) -> Option<Curl> {
     let mut rest = command.strip_prefix("curl ")?;
     let (mut target, mut body, mut is_body) = (None, None, false);
+    let (mut field, mut is_field) = (None, false);
     while !rest.is_empty() {
         let word;
         (word, rest) = match rest.strip_prefix('\'') {
@@ -65,7 +68,9 @@ pub fn curl(command: &'static str) -> Option<Curl> {
         rest = rest.trim_start();
         match word {
             _ if std::mem::take(&mut is_body) => body = Some(word),
+            _ if std::mem::take(&mut is_field) => field = Some(word),
             "-d" => is_body = true,
+            "-H" => is_field = true,
             "#" => break,
             _ if word.starts_with('-') => {}
             _ => {
@@ -80,5 +85,6 @@ pub fn curl(command: &'static str) -> Option<Curl> {
     Some(Curl {
         target: target?,
         body,
+        field,
     })
 }

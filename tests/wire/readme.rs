@@ -1,6 +1,7 @@
 //! The README's examples of the interface: each command is sent and each answer and stream compared
 //! with what stands there; and what it says of channels beside them.
 
+mod access;
 mod history;
 mod operation;
 

@@ -99,6 +99,8 @@ pub(crate) struct Peer {
     pub(crate) reading: Reading,
     /// A stream's head came.
     pub(crate) has_stream: bool,
+    /// A stream came that refuses one, and its end with it.
+    pub(crate) is_refused: bool,
     pub(crate) answered: usize,
     /// How many answers there were when the step began.
     pub(crate) answered_before: usize,
@@ -142,6 +144,7 @@ impl Peer {
             is_blocked: false,
             reading: Reading::Answers,
             has_stream: false,
+            is_refused: false,
             answered: 0,
             answered_before: 0,
             served: 0,
@@ -239,13 +242,20 @@ impl Peer {
         let is_asked = self.answered < self.asked.len();
         assert!(is_asked, "an answer that nothing asked for: {head}");
         if head.contains("text/event-stream") {
-            self.looked_at += end;
             self.answered += 1;
-            self.has_stream = true;
-            self.reading = match head.contains("Transfer-Encoding: chunked\r\n") {
+            let reading = match head.contains("Transfer-Encoding: chunked\r\n") {
                 true => Reading::Chunks,
                 false => Reading::Plain,
             };
+            if let Some(answer) = refusal(&text[end..], reading) {
+                self.looked_at = self.given.len();
+                self.reading = Reading::Over;
+                self.is_refused = true;
+                return Some(answer);
+            }
+            self.looked_at += end;
+            self.has_stream = true;
+            self.reading = reading;
             return Some(Answer {
                 status,
                 body: String::new(),
@@ -282,6 +292,40 @@ impl Peer {
         }
         items
     }
+}
+
+/// What a stream says that is a refusal, as the answer that it stands for. It is all there at once.
+fn refusal(text: &[u8], reading: Reading) -> Option<Answer> {
+    let (content, end) = match reading {
+        _ if text.is_empty() => return None,
+        Reading::Chunks => chunk(text),
+        _ => plain(text),
+    };
+    let content = std::str::from_utf8(content).expect("UTF-8");
+    let fields = content.strip_prefix("event: rejected\nretry: ")?;
+    let (retry, data) = fields.split_once("\ndata: ").expect("data");
+    let json: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    let status = u16::try_from(json["status"].as_u64().expect("a number")).expect("a status");
+    let retry: u32 = retry.parse().expect("a number");
+    let may_pass = status == 429 || status >= 500;
+    let drawn = if may_pass {
+        1_000..=5_000
+    } else {
+        300_000..=600_000
+    };
+    assert!(drawn.contains(&retry), "{content}");
+    let rest: &[u8] = if reading == Reading::Chunks {
+        b"0\r\n\r\n"
+    } else {
+        b""
+    };
+    assert_eq!(&text[end..], rest, "more behind a refusal");
+    let error = serde_json::json!({"error": {"message": json["message"], "code": json["code"]}});
+    Some(Answer {
+        status,
+        body: error.to_string(),
+        is_last: true,
+    })
 }
 
 /// The content of the first chunk, and the bytes of all of it. One chunk holds one event or one

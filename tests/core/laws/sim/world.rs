@@ -44,6 +44,8 @@ pub(crate) struct World<C> {
     is_draining: bool,
     limits: Limits,
     terms: Terms,
+    /// Streams are refused by streams.
+    refuses_by_stream: bool,
     /// The step is a callback's result.
     is_answering: bool,
     /// How often fan-outs go on: one action in so many.
@@ -97,8 +99,10 @@ impl<C: Choices> World<C> {
             spread: seconds(choices.pick(&[0, 1, 3_600])),
             max_stream: seconds(choices.pick(&[0, 0, 2, 60])),
         };
+        let refuses_by_stream = choices.one_in(3);
         let settings = Settings {
             heartbeat,
+            refuses_by_stream,
             retry: terms.retry,
             reconnect_spread: terms.spread,
             max_stream: terms.max_stream,
@@ -121,6 +125,7 @@ impl<C: Choices> World<C> {
             is_draining: false,
             limits,
             terms,
+            refuses_by_stream,
             is_answering: false,
             steps: 0,
             calls: 0,
@@ -164,6 +169,9 @@ impl<C: Choices> World<C> {
             for (_, what) in happened.into_iter().filter(|(has, _)| *has) {
                 self.note(what);
             }
+        }
+        if self.peers.iter().any(|peer| peer.is_refused) {
+            self.note("refused by a stream");
         }
         (self.happened, self.digest.finish())
     }

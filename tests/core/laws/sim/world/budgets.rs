@@ -79,7 +79,7 @@ impl<C: Choices> World<C> {
 
     /// What is held towards clients.
     pub(super) fn is_outbound_full(&self) -> bool {
-        let is_stream = |peer: &&Peer| peer.is_noise || peer.token.is_some();
+        let is_stream = |peer: &&Peer| peer.is_noise || peer.token.is_some() || peer.is_refused;
         let is_fanned = usize::from(self.fanned_bytes > 0);
         let unsent = self.here().filter(is_stream);
         let unsent = unsent.map(|peer| queue(untaken(peer).max(is_fanned)));

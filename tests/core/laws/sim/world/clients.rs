@@ -104,9 +104,16 @@ impl<C: Choices> World<C> {
             What::Nowhere => "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc".into(),
             What::NotAllowed => "DELETE /a HTTP/1.1\r\nHost: h\r\n\r\n".into(),
             What::BadCommand => self.post("{\"token\":7}"),
-            What::Stream { is_old: false } => get(&format!("/s/{at}/{number}")),
-            What::Stream { is_old: true } => {
-                format!("GET /s/{at}/{number} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").into()
+            What::Stream { is_old } => {
+                let accept = match self.refuses_by_stream {
+                    true => "Accept: text/event-stream\r\n",
+                    false => "",
+                };
+                let rest = match is_old {
+                    true => "HTTP/1.0\r\nConnection: keep-alive",
+                    false => "HTTP/1.1\r\nHost: h",
+                };
+                format!("GET /s/{at}/{number} {rest}\r\n{accept}\r\n").into()
             }
             What::Malformed => "GET / HTTP/1.1\r\nHost: h\r\n folded\r\n\r\n".into(),
             What::Send(command) => {
