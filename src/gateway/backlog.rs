@@ -378,3 +378,62 @@ impl Backlogs {
         self.0 = Vec::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::Fields;
+
+    const FRAMING: Framing = Framing::Plain;
+
+    fn event(data: &'static str, key: Option<&str>) -> Rc<Frame> {
+        let fields = Fields {
+            name: "",
+            id: None,
+            retry: None,
+            data: data.into(),
+        };
+        Frame::event(&fields, key, 0)
+    }
+
+    fn waits(backlog: &Backlog) -> Vec<String> {
+        let text = |piece: &[u8]| String::from_utf8_lossy(piece).into_owned();
+        backlog.pieces(FRAMING).map(text).collect()
+    }
+
+    /// What is settled is what goes ahead, and what is begun; places of what was taken out are none.
+    #[test]
+    fn what_is_settled_stays() {
+        for (ahead, written) in [(0, 0), (0, 3), (1, 0), (2, 3), (3, 0)] {
+            let (mut backlog, mut shared) = (Backlog::default(), Shared::default());
+            let mut push = |backlog: &mut Backlog, data, key| {
+                backlog.push(event(data, key), FRAMING, &mut shared);
+            };
+            push(&mut backlog, "0", None);
+            push(&mut backlog, "1", Some("k"));
+            push(&mut backlog, "2", Some("l"));
+            backlog.ahead = ahead;
+            push(&mut backlog, "3", Some("m"));
+            push(&mut backlog, "4", None);
+            push(&mut backlog, "5", Some("n"));
+            for key in ["k", "m"] {
+                backlog.replace(&event("", Some(key)), FRAMING, &mut shared);
+            }
+            backlog.consume(written, FRAMING, &mut shared);
+            let mut expected = waits(&backlog);
+            backlog.keep_settled(FRAMING, &mut shared);
+            // The second was taken out.
+            expected.truncate([usize::from(written > 0), 1, 1, 2][ahead]);
+            let case = format!("{ahead} ahead, {written} written");
+            assert_eq!(waits(&backlog), expected, "{case}");
+            let holes = backlog.frames.iter().filter(|it| it.is_none()).count();
+            assert_eq!(backlog.holes, holes, "{case}");
+            assert_eq!(backlog.keyed, usize::from(ahead == 3), "{case}");
+            assert_eq!(backlog.unsent, expected.concat().len(), "{case}");
+            let memory: usize = backlog.frames().map(|frame| frame.memory()).sum();
+            assert_eq!(shared.memory(), memory, "{case}");
+            assert_eq!(backlog.last_of("l").is_some(), ahead == 3, "{case}");
+            assert!(backlog.last_of("n").is_none(), "{case}");
+        }
+    }
+}

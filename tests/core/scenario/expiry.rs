@@ -258,6 +258,27 @@ fn a_time_that_is_none_opens_nothing() {
     assert_eq!(answer, "404 TOKEN_NOT_FOUND");
 }
 
+/// What waits among what it has missed comes to its end if it has begun.
+#[test]
+fn an_event_that_has_begun_among_what_was_missed_comes_whole() {
+    let mut settings = settings();
+    settings.limits.history = 10_000_000;
+    let mut s = Script::with(settings);
+    let publisher = s.open();
+    let (client, job) = s.await_callback();
+    let large = "x".repeat(60_000);
+    for data in [&large, "behind"] {
+        let answer = s.send(publisher, &event_for(&job, data));
+        assert_eq!(answer, "200 {\"status\":\"buffered\"}");
+    }
+    s.takes(client, Takes::Bytes(STREAM_HEAD.len() + 1_000));
+    s.result(&job, expiring(accepted(), millis(1_000)));
+    s.pass(millis(1_000));
+    s.takes(client, Takes::All);
+    let expected = [STREAM_HEAD, &chunk(&large), LAST_CHUNK].concat();
+    assert!(s.got(client) == expected);
+}
+
 /// In the midst of what it has missed, and of an event: that comes to its end, nothing else does.
 #[test]
 fn a_replay_is_cut_where_it_is() {

@@ -23,6 +23,14 @@ impl Replaying {
 
     /// The event of this number is a large one.
     fn with_large(large: usize) -> Replaying {
+        let mut it = Replaying::answered(large, r#"{"channels":["c","d"]}"#);
+        // More than is on its way has been taken in.
+        assert_next(&mut it.client, &it.all[..20]);
+        it
+    }
+
+    /// Nothing is read behind the head.
+    fn answered(large: usize, answer: &str) -> Replaying {
         let stage = Stage::with(&[("HISTORY_BYTES", "100000000")]);
         let begin = stage.to("x", "begin");
         let commands: Vec<Value> = (0..150)
@@ -33,10 +41,8 @@ impl Replaying {
             .collect();
         let all = publish_all(&stage, &commands);
         let (mut client, connect) = ask(&stage, "HTTP/1.1", Some(&begin));
-        connect.answer(200, r#"{"channels":["c","d"]}"#);
+        connect.answer(200, answer);
         assert_eq!(client.read_head().status, 200);
-        // More than is on its way has been taken in.
-        assert_next(&mut client, &all[..20]);
         Replaying {
             stage,
             client,
@@ -237,6 +243,34 @@ fn a_shutdown_in_the_middle() {
         it.stage.end([]);
         it.stage.backend.assert_idle();
     }
+}
+
+/// So it does when its time is over, and its client comes back for the rest.
+#[test]
+fn an_expiry_in_the_middle() {
+    let answer = r#"{"channels":["c","d"],"expires_in":0.5}"#;
+    let mut it = Replaying::answered(100, answer);
+    let gone = it.stage.backend.next_disconnect_of(&it.token);
+    assert_eq!(gone.reason(), "server_closed");
+    it.assert_unknown();
+    let mut got = 0;
+    loop {
+        let chunk = it.client.next_chunk();
+        if chunk.is_empty() {
+            break;
+        }
+        assert_eq!(String::from_utf8_lossy(&chunk), it.all[got], "{got}");
+        got += 1;
+    }
+    it.client.expect_eof();
+    assert!((1..it.all.len()).contains(&got), "{got}");
+    let last = &it.all[got - 1];
+    let last = last.lines().find_map(|line| line.strip_prefix("id: "));
+    let (mut client, connect) = ask(&it.stage, "HTTP/1.1", last);
+    connect.answer(200, r#"{"channels":["c","d"]}"#);
+    assert_eq!(client.read_head().status, 200);
+    assert_next(&mut client, &it.all[got..]);
+    it.stage.end([client]);
 }
 
 /// The same when it was closed before and is not there yet: it has its end, and one disconnect.
