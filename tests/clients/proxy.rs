@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::program::Program;
 use crate::readme;
-use crate::support::{Client, Folder, Gateway, Port};
+use crate::support::{self, Client, Folder, Gateway, Port};
 use crate::tools;
 
 /// The gateway's address in the README's blocks.
@@ -70,7 +70,10 @@ impl Proxy {
         let port = format!("127.0.0.1:{}", gateway.port());
         let path = gateway.socket().and_then(Path::to_str);
         let place = match path {
-            Some(path) => vec![kind.socket, (SOCKET, path)],
+            Some(path) => {
+                assert!(support::readme::text().contains(kind.socket.1));
+                vec![kind.socket, (SOCKET, path)]
+            }
             None => vec![(GATEWAY, &*port)],
         };
         let place = place.into_iter().chain(kind.site);
