@@ -28,6 +28,10 @@ pub const CADDY: Kind = Kind {
         "lb_try_duration 3s",
         "transport http {\n            read_timeout {}s\n        }\n",
     ),
+    socket: (
+        "reverse_proxy /events* 127.0.0.1:3000 {",
+        "reverse_proxy /events* unix//run/ssegateway/public.sock {",
+    ),
     everything: ("reverse_proxy /events*", "reverse_proxy"),
     down: 502,
     patience: Some(("lb_try_duration 3s", "lb_try_duration 60s")),

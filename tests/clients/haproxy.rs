@@ -17,6 +17,10 @@ global
         command.arg("-db").arg("-f").arg(file);
     },
     time_out: ("timeout server 60s", "timeout server {}s"),
+    socket: (
+        "server gateway 127.0.0.1:3000",
+        "server gateway unix@/run/ssegateway/public.sock",
+    ),
     everything: ("if { path_beg /events }", ""),
     down: 503,
     patience: Some((

@@ -34,11 +34,11 @@ fn httpx_gets_every_event_at_once() {
     let mut program = python("httpx", &gateway);
     let token = accept(&backend).token();
     assert_eq!(program.report(), json!({"open": "HTTP/1.1"}));
-    play(gateway.port(), &token, |name, data| {
+    play(&gateway, &token, |name, data| {
         assert_eq!(program.report(), report_of(name, data));
     });
     wait_heartbeat(&gateway, &backend);
-    send(gateway.port(), &token, "tick", "last");
+    send(&gateway, &token, "tick", "last");
     assert_eq!(program.report(), report_of("tick", "last"));
     assert_ok(&send_close(&gateway, &token), OK);
     assert_eq!(program.report(), json!({"end": "clean"}));
@@ -78,7 +78,7 @@ fn requests_gets_every_line_at_once() {
         }
         assert_eq!(program.report(), json!({"line": ""}));
     };
-    play(gateway.port(), &token, |name, data| {
+    play(&gateway, &token, |name, data| {
         for wanted in lines_of(name, data) {
             assert_eq!(line(), wanted);
         }
@@ -103,7 +103,7 @@ fn curl_gets_every_line_at_once() {
     let callback = accept(&backend);
     assert_eq!(callback.json["request"]["headers"]["last-event-id"], "7");
     let token = callback.token();
-    play(gateway.port(), &token, |name, data| {
+    play(&gateway, &token, |name, data| {
         for wanted in lines_of(name, data) {
             assert_eq!(program.line(), wanted);
         }
@@ -137,7 +137,7 @@ fn three_streams(backend: &Backend, gateway: &Gateway) -> [(Program, String); 3]
     let [httpx, requests] = pythons;
     let curl = Program::start(&mut curl(&["-N", &url(gateway.port(), "/events")]));
     let token = accept(backend).token();
-    send(gateway.port(), &token, "", "x");
+    send(&gateway, &token, "", "x");
     assert_eq!([curl.line(), curl.line()], ["data: x", ""]);
     [httpx, requests, (curl, token)]
 }

@@ -28,6 +28,7 @@ mod proxied;
 mod proxy;
 mod readme;
 mod refusals;
+mod sockets;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;

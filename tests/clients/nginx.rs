@@ -34,6 +34,10 @@ http {
         command.args(["-e", "stderr"]);
     },
     time_out: ("proxy_read_timeout 60s;", "proxy_read_timeout {}s;"),
+    socket: (
+        "proxy_pass http://127.0.0.1:3000;",
+        "proxy_pass http://unix:/run/ssegateway/public.sock:;",
+    ),
     everything: ("location /events", "location /"),
     down: 502,
     patience: None,

@@ -40,12 +40,12 @@ fn node_gets_every_event_at_once() {
     let gateway = lively(&backend);
     let mut program = event_source(gateway.port(), "/events");
     let token = open(&program, &backend);
-    play(gateway.port(), &token, |name, data| {
+    play(&gateway, &token, |name, data| {
         assert_eq!(program.report(), report_of(name, data));
     });
 
     wait_heartbeat(&gateway, &backend);
-    send(gateway.port(), &token, "tick", "behind a heartbeat");
+    send(&gateway, &token, "tick", "behind a heartbeat");
     assert_eq!(program.report(), report_of("tick", "behind a heartbeat"));
 
     program.say("close");
@@ -93,7 +93,7 @@ fn node_reconnects_after_a_clean_end_and_after_a_lost_connection() {
     assert_ne!(callback.token(), token);
     callback.answer(200, "");
     assert_eq!(program.report(), json!({"open": OPEN}));
-    send(gateway.port(), &callback.token(), "", "again");
+    send(&gateway, &callback.token(), "", "again");
     assert_eq!(program.report(), report_of("", "again"));
 
     gateway.signal("KILL");
@@ -106,7 +106,7 @@ fn node_reconnects_after_a_clean_end_and_after_a_lost_connection() {
     let callback = accept(&backend);
     // Tries that met nobody are reported too.
     while program.report() != json!({"open": OPEN}) {}
-    send(port, &callback.token(), "", "restarted");
+    send(&gateway, &callback.token(), "", "restarted");
     assert_eq!(program.report(), report_of("", "restarted"));
 }
 
@@ -197,10 +197,10 @@ fn the_readme_code_for_browsers_comes_back_after_a_refusal() {
     let token = accept(&backend).token();
     assert_eq!(program.report(), json!({"open": true}));
     for name in ["note", "greeting"] {
-        send(gateway.port(), &token, name, "hello");
+        send(&gateway, &token, name, "hello");
         assert_eq!(program.report(), json!({"log": [name, "hello"]}));
     }
-    send(gateway.port(), &token, "", "hello");
+    send(&gateway, &token, "", "hello");
     assert_eq!(program.report(), json!({"log": ["message", "hello"]}));
     assert_ok(&send_close(&gateway, &token), OK);
     assert_eq!(program.report(), json!({"state": CONNECTING}));

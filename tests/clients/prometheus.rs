@@ -10,8 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::program::Program;
-use crate::proxy::Folder;
-use crate::support::{Backend, Callback, Client, Gateway, Port, Response};
+use crate::support::{Backend, Callback, Client, Folder, Gateway, Port, Response};
 use crate::tools;
 
 const KEY: &str = "as.it+is/written==";
@@ -51,8 +50,9 @@ struct Prometheus {
 
 impl Prometheus {
     fn of(gateway: &Gateway) -> Prometheus {
-        let folder = Folder::of("prometheus");
-        let [file, key, storage] = ["configuration", "key", "storage"].map(|n| folder.0.join(n));
+        let folder = Folder::new("prometheus");
+        let [file, key, storage] =
+            ["configuration", "key", "storage"].map(|name| folder.path(name));
         fs::write(&key, format!("{KEY}\n")).expect("a file");
         let own = format!("127.0.0.1:{}", gateway.port());
         let mut block = block();
@@ -430,6 +430,8 @@ fn prometheus_has_the_figures_of_what_happened() {
     let builder = Gateway::builder().backend(&backend);
     let builder = builder.env("INTERNAL_KEY", KEY).env("MAX_STREAMS", "5000");
     let builder = builder.env("HISTORY_BYTES", "1000000");
+    // Every byte is counted, and those of heartbeats depend on how long the test takes.
+    let builder = builder.env("HEARTBEAT_INTERVAL_SECONDS", "86400");
     let gateway = builder.env("CONNECT_TIMEOUT_SECONDS", "600").start();
     let prometheus = Prometheus::of(&gateway);
     let mut operator = Operator::to(&gateway);
@@ -440,6 +442,10 @@ fn prometheus_has_the_figures_of_what_happened() {
     operator.expect("max_history_bytes", 1_000_000);
     // Prometheus itself takes seconds to come for the first time.
     operator.page();
+    let mut stranger = gateway.get("/internal/metrics");
+    assert_eq!(stranger.read_response().status(), 401);
+    operator.expect("keys_rejected_total", 1);
+    operator.expect("refusals_total{code=UNAUTHORIZED}", 1);
 
     let mut streams = open_all(&gateway, &backend, &mut operator);
     let waiting: Vec<Client> = (0..WAITING).map(|_| gateway.get("/waiting")).collect();

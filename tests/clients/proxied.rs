@@ -12,54 +12,113 @@ use crate::program::Program;
 use crate::proxy::{Change, Kind, Proxy};
 use crate::readme;
 use crate::stage::{
-    NAMES, accept, begin, expect_disconnect, lines_of, lively, play, report_of, restart, send, url,
+    NAMES, accept, begin, expect_disconnect, lines_of, play, report_of, restart, send, url,
 };
-use crate::support::{Backend, Client, Gateway, OK, assert_error, assert_ok, send_close};
+use crate::support::{
+    Backend, Builder, Client, Folder, Gateway, OK, assert_error, assert_ok, send_close,
+};
 use crate::tools;
 
 /// Lines of the blocks that some tests take out or change.
 const BUFFERING: &str = "proxy_buffering off;";
 const VERSION: &str = "proxy_http_version 1.1;";
 
-/// The cases that every proxy is put through, and those of its own.
+/// The cases that every proxy is put through, those of its own, and those where it reaches the gateway
+/// through a Unix socket.
 macro_rules! cases {
-    ($($proxy:ident, $kind:ident, $needs:literal: $($own:ident)*;)*) => {$(
-        cases! {
-            @ $proxy, $kind, $needs:
-            events_come_at_once
-            the_head_comes_uncompressed
-            heartbeats_keep_a_stream_open
-            a_stream_that_is_silent_for_longer_than_the_time_out_ends
-            a_client_that_leaves_has_left_the_gateway
-            a_refusal_comes_with_its_code
-            sends_do_not_pass
-            a_gateway_that_restarts_ends_the_streams
-            a_gateway_that_is_killed_looks_like_an_end_or_not
-            an_event_source_reads
-            curl_reads_by_http_2
-            one_http_2_connection_carries_many_streams
-            $($own)*
+    ($($proxy:ident, $kind:ident, $needs:literal: $($own:ident)*; $($by_socket:ident)*;)*) => {$(
+        mod $proxy {
+            cases! {
+                @ Way::port(&$kind), $needs:
+                events_come_at_once
+                the_head_comes_uncompressed
+                heartbeats_keep_a_stream_open
+                a_stream_that_is_silent_for_longer_than_the_time_out_ends
+                a_client_that_leaves_has_left_the_gateway
+                a_refusal_comes_with_its_code
+                sends_do_not_pass
+                a_gateway_that_restarts_ends_the_streams
+                a_gateway_that_is_killed_looks_like_an_end_or_not
+                an_event_source_reads
+                curl_reads_by_http_2
+                one_http_2_connection_carries_many_streams
+                $($own)*
+            }
+
+            mod by_socket {
+                cases! {
+                    @ Way::socket(&$kind), $needs:
+                    events_come_at_once
+                    a_client_that_leaves_has_left_the_gateway
+                    a_refusal_comes_with_its_code
+                    sends_do_not_pass
+                    a_gateway_that_restarts_ends_the_streams
+                    a_gateway_that_is_killed_looks_like_an_end_or_not
+                    $($by_socket)*
+                }
+            }
         }
     )*};
-    (@ $proxy:ident, $kind:ident, $needs:literal: $($case:ident)*) => {
-        mod $proxy {
-            $(
-                #[test]
-                #[ignore = $needs]
-                fn $case() {
-                    super::$case(&super::$kind);
-                }
-            )*
+    (@ $way:expr, $needs:literal: $($case:ident)*) => {$(
+        #[test]
+        #[ignore = $needs]
+        fn $case() {
+            use crate::proxied::*;
+            crate::proxied::$case(&$way);
         }
-    };
+    )*};
 }
 
 cases! {
-    nginx, NGINX, "needs nginx, Node and curl": ;
+    nginx, NGINX, "needs nginx, Node and curl": ;;
     haproxy, HAPROXY, "needs HAProxy, Node and curl":
-        who_comes_during_a_restart_waits_for_its_end;
+        who_comes_during_a_restart_waits_for_its_end;;
     caddy, CADDY, "needs Caddy, Node and curl":
         who_comes_during_a_restart_waits_for_its_end;
+        who_comes_during_a_restart_waits_for_its_end;
+}
+
+/// A proxy, and how it reaches the gateway.
+struct Way {
+    kind: &'static Kind,
+    /// That of the gateway's socket, if it has one.
+    folder: Option<Folder>,
+}
+
+impl Way {
+    fn port(kind: &'static Kind) -> Way {
+        Way { kind, folder: None }
+    }
+
+    fn socket(kind: &'static Kind) -> Way {
+        let folder = Some(Folder::new(kind.name));
+        Way { kind, folder }
+    }
+
+    /// No heartbeat comes unless a test says so, however long it takes.
+    fn builder(&self, backend: &Backend) -> Builder {
+        let builder = Gateway::builder().backend(backend);
+        let builder = builder.env("HEARTBEAT_INTERVAL_SECONDS", "86400");
+        match &self.folder {
+            Some(folder) => builder.at_socket(&folder.path("public.sock")),
+            None => builder,
+        }
+    }
+
+    fn gateway(&self, backend: &Backend) -> Gateway {
+        self.builder(backend).start()
+    }
+
+    /// With these settings of the proxy changed.
+    #[track_caller]
+    fn proxy_with(&self, gateway: &Gateway, changes: &[Change]) -> Proxy {
+        Proxy::start(self.kind, gateway, changes)
+    }
+
+    #[track_caller]
+    fn proxy(&self, gateway: &Gateway) -> Proxy {
+        self.proxy_with(gateway, &[])
+    }
 }
 
 /// Opens a stream through a proxy; gives the client, behind the head, and the token.
@@ -89,13 +148,13 @@ fn expect_lines(client: &mut Client, name: &str, data: &str) {
 }
 
 /// Every event comes before the next is sent, whatever the proxy was told.
-fn expect_at_once(kind: &Kind, changes: &[Change]) {
+fn expect_at_once(way: &Way, changes: &[Change]) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let proxy = Proxy::with(kind, gateway.port(), changes);
+    let gateway = way.gateway(&backend);
+    let proxy = way.proxy_with(&gateway, changes);
     let (mut client, token) = open(&proxy, &backend);
     let (mut sent, mut quickest) = (Instant::now(), Duration::MAX);
-    play(gateway.port(), &token, |name, data| {
+    play(&gateway, &token, |name, data| {
         expect_lines(&mut client, name, data);
         quickest = quickest.min(sent.elapsed());
         sent = Instant::now();
@@ -107,28 +166,29 @@ fn expect_at_once(kind: &Kind, changes: &[Change]) {
     expect_disconnect(&backend, &token, "server_closed");
 }
 
-fn events_come_at_once(kind: &Kind) {
-    expect_at_once(kind, &[]);
+fn events_come_at_once(way: &Way) {
+    expect_at_once(way, &[]);
 }
 
 #[test]
 #[ignore = "needs nginx"]
 fn the_gateway_tells_nginx_not_to_buffer() {
-    expect_at_once(&NGINX, &[(BUFFERING, "")]);
+    expect_at_once(&Way::port(&NGINX), &[(BUFFERING, "")]);
 }
 
 #[test]
 #[ignore = "needs nginx"]
 fn nginx_may_speak_http_1_0_to_the_gateway_or_keep_alive() {
-    expect_at_once(&NGINX, &[(VERSION, "")]);
+    let way = Way::port(&NGINX);
+    expect_at_once(&way, &[(VERSION, "")]);
     let kept = "proxy_http_version 1.1; proxy_set_header Connection '';";
-    expect_at_once(&NGINX, &[(VERSION, kept)]);
+    expect_at_once(&way, &[(VERSION, kept)]);
 }
 
-fn the_head_comes_uncompressed(kind: &Kind) {
+fn the_head_comes_uncompressed(way: &Way) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let proxy = Proxy::of(kind, gateway.port());
+    let gateway = way.gateway(&backend);
+    let proxy = way.proxy(&gateway);
     let mut client = proxy.connect();
     client.send(
         "GET /events?a=%20b HTTP/1.1\r\nHost: h:1\r\nAccept-Encoding: gzip\r\n\
@@ -145,39 +205,37 @@ fn the_head_comes_uncompressed(kind: &Kind) {
     assert_eq!(head.value("cache-control"), Some("no-cache"));
     assert_eq!(head.value("content-encoding"), None);
     // Where it is gone, a second proxy in front of this one is not told.
-    assert_eq!(head.value("x-accel-buffering"), kind.unbuffered);
+    assert_eq!(head.value("x-accel-buffering"), way.kind.unbuffered);
     // Long enough for every proxy to think of compressing it.
     let data = "x".repeat(4096);
-    send(gateway.port(), &callback.token(), "", &data);
+    send(&gateway, &callback.token(), "", &data);
     expect_lines(&mut client, "", &data);
 }
 
-/// What makes it the proxy's time-out for a silent gateway.
-fn seconds(kind: &Kind, seconds: u32) -> String {
-    kind.time_out.1.replace("{}", &seconds.to_string())
-}
-
-fn heartbeats_keep_a_stream_open(kind: &Kind) {
+fn heartbeats_keep_a_stream_open(way: &Way) {
     let backend = Backend::start();
-    let gateway = lively(&backend);
-    let time_out = seconds(kind, 2);
-    let proxy = Proxy::with(kind, gateway.port(), &[(kind.time_out.0, &time_out)]);
+    let gateway = way
+        .builder(&backend)
+        .env("HEARTBEAT_INTERVAL_SECONDS", "1")
+        .start();
+    let (old, new) = way.kind.time_out;
+    let proxy = way.proxy_with(&gateway, &[(old, &new.replace("{}", "2"))]);
     let (mut client, token) = open(&proxy, &backend);
     // Twice the time-out and more.
     for _ in 0..5 {
         expect_text(&mut client, ": heartbeat\n\n");
     }
-    send(gateway.port(), &token, "", "x");
+    send(&gateway, &token, "", "x");
     expect_lines(&mut client, "", "x");
 }
 
-fn a_stream_that_is_silent_for_longer_than_the_time_out_ends(kind: &Kind) {
+fn a_stream_that_is_silent_for_longer_than_the_time_out_ends(way: &Way) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let time_out = seconds(kind, 1);
-    let proxy = Proxy::with(kind, gateway.port(), &[(kind.time_out.0, &time_out)]);
+    let gateway = way.gateway(&backend);
+    let (old, new) = way.kind.time_out;
+    let proxy = way.proxy_with(&gateway, &[(old, &new.replace("{}", "1"))]);
     let (mut client, token) = open(&proxy, &backend);
-    if kind.breaks_off {
+    if way.kind.breaks_off {
         // Without the last chunk.
         client.expect_eof();
     } else {
@@ -187,10 +245,10 @@ fn a_stream_that_is_silent_for_longer_than_the_time_out_ends(kind: &Kind) {
 }
 
 /// Long before a heartbeat could tell.
-fn a_client_that_leaves_has_left_the_gateway(kind: &Kind) {
+fn a_client_that_leaves_has_left_the_gateway(way: &Way) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let proxy = Proxy::of(kind, gateway.port());
+    let gateway = way.gateway(&backend);
+    let proxy = way.proxy(&gateway);
     let (client, token) = open(&proxy, &backend);
     drop(client);
     expect_disconnect(&backend, &token, "client_closed");
@@ -206,10 +264,10 @@ fn a_client_that_leaves_has_left_the_gateway(kind: &Kind) {
     expect_disconnect(&backend, &callback.token(), "client_closed");
 }
 
-fn a_refusal_comes_with_its_code(kind: &Kind) {
+fn a_refusal_comes_with_its_code(way: &Way) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let proxy = Proxy::of(kind, gateway.port());
+    let gateway = way.gateway(&backend);
+    let proxy = way.proxy(&gateway);
     let refusals = [
         (401, "BACKEND_AUTH_FAILED"),
         (403, "BACKEND_FORBIDDEN"),
@@ -224,11 +282,11 @@ fn a_refusal_comes_with_its_code(kind: &Kind) {
 }
 
 /// Not even when the proxy sends everything that it may to the gateway.
-fn sends_do_not_pass(kind: &Kind) {
+fn sends_do_not_pass(way: &Way) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let all = Proxy::with(kind, gateway.port(), &[kind.everything]);
-    let some = Proxy::of(kind, gateway.port());
+    let gateway = way.gateway(&backend);
+    let all = way.proxy_with(&gateway, &[way.kind.everything]);
+    let some = way.proxy(&gateway);
     let (mut client, token) = open(&some, &backend);
     let body = json!({"token": token, "event": {"data": "forged"}}).to_string();
     let targets = [
@@ -250,7 +308,7 @@ fn sends_do_not_pass(kind: &Kind) {
         "http://h/internal/send",
         "http://h/events/../internal/send",
     ];
-    for (proxy, elsewhere) in [(&all, 404), (&some, kind.elsewhere)] {
+    for (proxy, elsewhere) in [(&all, 404), (&some, way.kind.elsewhere)] {
         for target in targets {
             let mut publisher = proxy.connect();
             let length = body.len();
@@ -264,75 +322,79 @@ fn sends_do_not_pass(kind: &Kind) {
         }
     }
     assert_eq!(gateway.count_log("/internal/send"), 0, "{}", gateway.log());
-    send(gateway.port(), &token, "", "true");
+    send(&gateway, &token, "", "true");
     expect_lines(&mut client, "", "true");
 }
 
-fn a_gateway_that_restarts_ends_the_streams(kind: &Kind) {
+fn a_gateway_that_restarts_ends_the_streams(way: &Way) {
     let backend = Backend::start();
-    let mut gateway = Gateway::of(&backend);
-    let proxy = Proxy::of(kind, gateway.port());
+    let mut gateway = way.gateway(&backend);
+    let proxy = way.proxy(&gateway);
     let (mut client, token) = open(&proxy, &backend);
     gateway.signal("TERM");
     assert!(client.next_chunk().is_empty(), "a clean end");
     expect_disconnect(&backend, &token, "server_closed");
     assert!(gateway.wait_exit().success());
-    assert_eq!(proxy.get("/events").read_response().status(), kind.down);
+    assert_eq!(proxy.get("/events").read_response().status(), way.kind.down);
 
     let _second = restart(&gateway, &backend);
     let (mut client, token) = open(&proxy, &backend);
-    send(gateway.port(), &token, "", "x");
+    send(&gateway, &token, "", "x");
     expect_lines(&mut client, "", "x");
 }
 
 /// Those that wait do so for seconds, and the test for as long as the gateway needs to start.
-fn who_comes_during_a_restart_waits_for_its_end(kind: &Kind) {
+fn who_comes_during_a_restart_waits_for_its_end(way: &Way) {
     let backend = Backend::start();
-    let mut gateway = Gateway::of(&backend);
-    let proxy = Proxy::with(kind, gateway.port(), &[kind.patience.expect("patience")]);
+    let mut gateway = way.gateway(&backend);
+    let proxy = way.proxy_with(&gateway, &[way.kind.patience.expect("patience")]);
     gateway.signal("TERM");
     assert!(gateway.wait_exit().success());
     let mut client = proxy.get("/events");
     let _second = restart(&gateway, &backend);
     let callback = accept(&backend);
     assert_eq!(client.read_head().status, 200);
-    send(gateway.port(), &callback.token(), "", "x");
+    send(&gateway, &callback.token(), "", "x");
     expect_lines(&mut client, "", "x");
 }
 
-fn a_gateway_that_is_killed_looks_like_an_end_or_not(kind: &Kind) {
-    expect_after_kill(kind, &[], if kind.breaks_off { 18 } else { 0 });
+fn a_gateway_that_is_killed_looks_like_an_end_or_not(way: &Way) {
+    expect_after_kill(way, &[], if way.kind.breaks_off { 18 } else { 0 });
 }
 
 /// By HTTP/1.0 it cannot know that the last chunk is missing: why the README's block says which.
 #[test]
 #[ignore = "needs nginx and curl"]
 fn a_gateway_that_is_killed_looks_like_an_end_to_nginx_by_http_1_0() {
-    expect_after_kill(&NGINX, &[(VERSION, "proxy_http_version 1.0;")], 0);
+    expect_after_kill(
+        &Way::port(&NGINX),
+        &[(VERSION, "proxy_http_version 1.0;")],
+        0,
+    );
 }
 
 /// curl's exit code when the gateway is killed.
-fn expect_after_kill(kind: &Kind, changes: &[Change], code: i32) {
+fn expect_after_kill(way: &Way, changes: &[Change], code: i32) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let proxy = Proxy::with(kind, gateway.port(), changes);
+    let gateway = way.gateway(&backend);
+    let proxy = way.proxy_with(&gateway, changes);
     let mut program = Program::start(&mut curl(&["-N", &url(proxy.port(), "/events")]));
-    send(gateway.port(), &accept(&backend).token(), "", "x");
+    send(&gateway, &accept(&backend).token(), "", "x");
     assert_eq!([program.line(), program.line()], ["data: x", ""]);
     gateway.signal("KILL");
     assert_eq!(program.wait_exit().code(), Some(code));
 }
 
-fn an_event_source_reads(kind: &Kind) {
+fn an_event_source_reads(way: &Way) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let proxy = Proxy::of(kind, gateway.port());
+    let gateway = way.gateway(&backend);
+    let proxy = way.proxy(&gateway);
     let mut command = tools::node("tests/clients/programs/eventsource.js");
     let orders = json!({"url": url(proxy.port(), "/events"), "names": NAMES});
     let mut program = begin(&mut command, &orders);
     let token = accept(&backend).token();
     assert_eq!(program.report(), json!({"open": 1}));
-    play(gateway.port(), &token, |name, data| {
+    play(&gateway, &token, |name, data| {
         assert_eq!(program.report(), report_of(name, data));
     });
     program.say("close");
@@ -345,7 +407,7 @@ fn an_event_source_reads(kind: &Kind) {
 fn the_readme_code_for_browsers_outlives_a_restart_behind_nginx() {
     let backend = Backend::start();
     let mut gateway = Gateway::of(&backend);
-    let nginx = Proxy::of(&NGINX, gateway.port());
+    let nginx = Way::port(&NGINX).proxy(&gateway);
     let orders = json!({"origin": url(nginx.port(), "/"), "code": readme::block("js")});
     let mut command = tools::node("tests/clients/programs/readme.js");
     let program = begin(&mut command, &orders);
@@ -359,20 +421,20 @@ fn the_readme_code_for_browsers_outlives_a_restart_behind_nginx() {
     let _second = restart(&gateway, &backend);
     let token = accept(&backend).token();
     while program.report() != json!({"open": true}) {}
-    send(gateway.port(), &token, "note", "back");
+    send(&gateway, &token, "note", "back");
     assert_eq!(program.report(), json!({"log": ["note", "back"]}));
 }
 
-fn curl_reads_by_http_2(kind: &Kind) {
+fn curl_reads_by_http_2(way: &Way) {
     let backend = Backend::start();
-    let gateway = Gateway::of(&backend);
-    let proxy = Proxy::of(kind, gateway.port());
+    let gateway = way.gateway(&backend);
+    let proxy = way.proxy(&gateway);
     let target = url(proxy.port2(), "/events");
     let version = ["-w", "%{http_version}\n"];
     let options = [&["-N", "--http2-prior-knowledge", &target], &version[..]].concat();
     let mut program = Program::start(&mut curl(&options));
     let token = accept(&backend).token();
-    play(gateway.port(), &token, |name, data| {
+    play(&gateway, &token, |name, data| {
         for wanted in lines_of(name, data) {
             assert_eq!(program.line(), wanted);
         }
@@ -383,15 +445,20 @@ fn curl_reads_by_http_2(kind: &Kind) {
 }
 
 /// As many as it may have by default, which it is told.
-fn one_http_2_connection_carries_many_streams(kind: &Kind) {
+fn one_http_2_connection_carries_many_streams(way: &Way) {
     let backend = Backend::start();
-    let gateway = Gateway::unhurried(&backend);
-    let proxy = Proxy::of(kind, gateway.port());
-    let paths: Vec<String> = (0..kind.streams).map(|n| format!("/events/{n}")).collect();
+    let gateway = way
+        .builder(&backend)
+        .env("CONNECT_TIMEOUT_SECONDS", "60")
+        .start();
+    let proxy = way.proxy(&gateway);
+    let paths: Vec<String> = (0..way.kind.streams)
+        .map(|n| format!("/events/{n}"))
+        .collect();
     let orders = json!({"origin": url(proxy.port2(), ""), "paths": paths});
     let mut program = begin(&mut tools::node("tests/clients/programs/http2.js"), &orders);
-    assert_eq!(program.report(), json!({"most": kind.streams}));
-    let mut tokens = vec![String::new(); kind.streams];
+    assert_eq!(program.report(), json!({"most": way.kind.streams}));
+    let mut tokens = vec![String::new(); way.kind.streams];
     for _ in &paths {
         let callback = backend.next_connect();
         callback.answer(200, "");
@@ -401,7 +468,7 @@ fn one_http_2_connection_carries_many_streams(kind: &Kind) {
     }
     // All are open; each event comes at once, to its stream alone.
     for (stream, token) in tokens.iter().enumerate().rev() {
-        send(gateway.port(), token, "", "x");
+        send(&gateway, token, "", "x");
         for line in ["data: x", ""] {
             assert_eq!(program.report(), json!({"stream": stream, "line": line}));
         }

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::program::Program;
 use crate::readme;
-use crate::support::{Client, Port};
+use crate::support::{self, Client, Folder, Gateway, Port};
 use crate::tools;
 
 /// The gateway's address in the README's blocks.
 const GATEWAY: &str = "127.0.0.1:3000";
+
+/// The same as a Unix socket.
+const SOCKET: &str = "/run/ssegateway/public.sock";
 
 /// A text of the block, and what is put there in its place.
 pub type Change<'t> = (&'t str, &'t str);
@@ -33,6 +35,8 @@ pub struct Kind {
     pub command: fn(&mut Command, &Path, &Path),
     /// Where a time-out stands for a gateway that is silent, and how to make it `{}` seconds.
     pub time_out: Change<'static>,
+    /// What leads to the gateway, and what leads to it through a Unix socket.
+    pub socket: Change<'static>,
     /// What sends some requests to the gateway, and what sends all.
     pub everything: Change<'static>,
     /// What is answered while there is no gateway.
@@ -59,24 +63,21 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The README's block as it is.
-    #[track_caller]
-    pub fn of(kind: &Kind, gateway: u16) -> Proxy {
-        Proxy::with(kind, gateway, &[])
-    }
-
     /// The README's block with these texts replaced, each of which it must hold.
     #[track_caller]
-    pub fn with(kind: &Kind, gateway: u16, changes: &[Change]) -> Proxy {
-        let own = format!("127.0.0.1:{gateway}");
-        Proxy::start(kind, (GATEWAY, &own), changes)
-    }
-
-    #[track_caller]
-    fn start(kind: &Kind, gateway: Change, changes: &[Change]) -> Proxy {
+    pub fn start(kind: &Kind, gateway: &Gateway, changes: &[Change]) -> Proxy {
         let mut block = readme::block(kind.name).to_owned();
-        let own = [gateway].into_iter().chain(kind.site);
-        for (old, new) in own.chain(changes.iter().copied()) {
+        let port = format!("127.0.0.1:{}", gateway.port());
+        let path = gateway.socket().and_then(Path::to_str);
+        let place = match path {
+            Some(path) => {
+                assert!(support::readme::text().contains(kind.socket.1));
+                vec![kind.socket, (SOCKET, path)]
+            }
+            None => vec![(GATEWAY, &*port)],
+        };
+        let place = place.into_iter().chain(kind.site);
+        for (old, new) in place.chain(changes.iter().copied()) {
             assert!(block.contains(old), "the README's block has no {old:?}");
             block = block.replace(old, new);
         }
@@ -88,8 +89,8 @@ impl Proxy {
                 port
             })
         });
-        let folder = Folder::of(kind.name);
-        let file = folder.0.join("configuration");
+        let folder = Folder::new(kind.name);
+        let file = folder.path("configuration");
         fs::write(&file, text).expect("a file");
         let mut command = Command::new(tools::program(kind.name));
         (kind.command)(&mut command, &folder.0, &file);
@@ -125,26 +126,5 @@ impl Proxy {
         let mut client = self.connect();
         client.get(path);
         client
-    }
-}
-
-/// A folder of a test's own in the target directory.
-pub struct Folder(pub PathBuf);
-
-impl Folder {
-    pub fn of(name: &str) -> Folder {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
-        let folder = tools::folder().join(format!("{name}-{process}-{number}"));
-        fs::create_dir_all(&folder).expect("a folder");
-        Folder(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Something may still be written there; what is left is in the target directory.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }

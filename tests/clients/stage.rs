@@ -40,12 +40,12 @@ fn events() -> impl Iterator<Item = (String, String)> {
     table.chain([big])
 }
 
-/// Sends an event to the gateway at this port. Whether the connect callback's answer has been read
+/// Sends an event. Whether the connect callback's answer has been read
 /// by then does not matter.
 #[track_caller]
-pub fn send(gateway: u16, token: &str, name: &str, data: &str) {
+pub fn send(gateway: &Gateway, token: &str, name: &str, data: &str) {
     let event = json!({"token": token, "event": {"name": name, "data": data}});
-    let mut publisher = Client::connect(gateway);
+    let mut publisher = gateway.connect();
     publisher.post(event.to_string().as_bytes());
     let response = publisher.read_response();
     assert_eq!(response.status(), 200, "{}", response.text());
@@ -75,18 +75,21 @@ pub fn lines_of(name: &str, data: &str) -> Vec<String> {
 }
 
 /// Sends each event when `check` has seen the one before.
-pub fn play(gateway: u16, token: &str, mut check: impl FnMut(&str, &str)) {
+pub fn play(gateway: &Gateway, token: &str, mut check: impl FnMut(&str, &str)) {
     for (name, data) in events() {
         send(gateway, token, &name, &data);
         check(&name, &data);
     }
 }
 
-/// Starts a gateway at the port of one that has ended, and whose port stays its own while it lives.
+/// Starts a gateway in the place of one that has ended, and whose port stays its own while it lives.
 pub fn restart(ended: &Gateway, backend: &Backend) -> Gateway {
     let port = ended.port().to_string();
     let builder = Gateway::builder().backend(backend);
-    builder.env("PORT", &port).start()
+    match ended.socket() {
+        Some(path) => builder.at_socket(path).start(),
+        None => builder.env("PORT", &port).start(),
+    }
 }
 
 /// A gateway with a heartbeat each second.

@@ -60,6 +60,19 @@ pub fn python(script: &str) -> Command {
     command
 }
 
+/// A command line that may name what `pip/requirements.txt` brings, in the folder of the tests' programs.
+#[track_caller]
+pub fn shell(line: &str) -> Command {
+    let path = env::var("PATH").unwrap_or_default();
+    let own = virtual_environment().join("bin");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("exec {line}")])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/programs"))
+        .env("PATH", format!("{}:{path}", own.display()));
+    command
+}
+
 /// The installed packages of `npm/package-lock.json`.
 #[track_caller]
 pub fn node_modules() -> &'static Path {

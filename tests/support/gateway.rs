@@ -185,6 +185,11 @@ impl Gateway {
         self.port.number()
     }
 
+    /// Where it listens in place of its port.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
