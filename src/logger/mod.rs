@@ -144,7 +144,7 @@ impl SharedLogger for Logger {
         self.0.level
     }
 
-    /// None: a line is what [`Line`] makes of it, without times that would have to be formatted.
+    /// None: lines have no parts that could be set.
     fn config(&self) -> Option<&Config> {
         None
     }
