@@ -137,7 +137,7 @@ fn three_streams(backend: &Backend, gateway: &Gateway) -> [(Program, String); 3]
     let [httpx, requests] = pythons;
     let curl = Program::start(&mut curl(&["-N", &url(gateway.port(), "/events")]));
     let token = accept(backend).token();
-    send(&gateway, &token, "", "x");
+    send(gateway, &token, "", "x");
     assert_eq!([curl.line(), curl.line()], ["data: x", ""]);
     [httpx, requests, (curl, token)]
 }
