@@ -16,6 +16,7 @@
 
 mod browser;
 mod caddy;
+mod door;
 mod haproxy;
 mod lines;
 mod missed;
@@ -28,6 +29,7 @@ mod proxied;
 mod proxy;
 mod readme;
 mod refusals;
+mod restart;
 mod sockets;
 mod stage;
 #[path = "../support/mod.rs"]

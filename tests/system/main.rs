@@ -5,6 +5,7 @@ mod descriptors;
 mod memory;
 mod netns;
 mod outputs;
+mod restart;
 mod slow_readers_memory;
 mod soak;
 mod standstill;

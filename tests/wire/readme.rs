@@ -4,6 +4,7 @@
 mod access;
 mod history;
 mod operation;
+mod restart;
 
 use std::collections::HashMap;
 
