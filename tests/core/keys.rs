@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use ssegateway::keys::Keys;
 
-/// Bytes of two keys: so long that every byte that is not looked at shows, and so unlike that it shows
-/// which of them is.
-const LENGTHS: [usize; 2] = [64 * 1024, 256 * 1024];
+/// Bytes of two keys: so long that bytes that are not looked at show, so unlike that it shows of which key
+/// they are, and short enough to be looked at in one go on a busy host.
+const LENGTHS: [usize; 2] = [16 * 1024, 64 * 1024];
 
-/// Each is asked so often. Its fastest run is what it takes when nothing else is at work.
+/// Each is asked so often at the least. Its fastest run is what it takes when nothing else is at work.
 const RUNS: usize = 25;
+
+/// For how long a busy host may keep that from showing.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn it_takes_the_same_time_wherever_a_key_differs() {
@@ -46,7 +49,18 @@ fn it_takes_the_same_time_wherever_a_key_differs() {
     ];
     let cases = cases.map(|(name, key)| (name, format!("Bearer {key}")));
     let mut fastest = cases.each_ref().map(|_| Duration::MAX);
-    for _ in 0..RUNS {
+    let are_alike = |fastest: &[Duration]| {
+        let (least, most) = (fastest.iter().min(), fastest.iter().max());
+        least
+            .zip(most)
+            .is_some_and(|(least, most)| *most < 2 * *least)
+    };
+    let begun = Instant::now();
+    for run in 0.. {
+        // What takes less because less is looked at will not take more.
+        if run >= RUNS && (are_alike(&fastest) || begun.elapsed() > PATIENCE) {
+            break;
+        }
         // In turns, so that what else is at work meets them alike.
         for ((_, asked), fastest) in cases.iter().zip(&mut fastest) {
             let begun = Instant::now();
@@ -61,8 +75,5 @@ fn it_takes_the_same_time_wherever_a_key_differs() {
         .collect();
     assert_eq!(admitted, ["the first", "the second"]);
     let shown: Vec<_> = cases.iter().map(|(name, _)| *name).zip(fastest).collect();
-    println!("{shown:#?}");
-    let (least, most) = (fastest.iter().min(), fastest.iter().max());
-    let (least, most) = (least.expect("a time"), most.expect("a time"));
-    assert!(*most < 2 * *least, "{shown:#?}");
+    assert!(are_alike(&fastest), "{shown:#?}");
 }

@@ -1,6 +1,8 @@
 //! The fields of callbacks (contract, section 13).
 
-use crate::support::{Backend, Callback, Gateway};
+use serde_json::Value;
+
+use crate::support::{Backend, Callback, Client, Gateway, Port};
 
 /// The values of a field, in their order.
 fn values<'c>(callback: &'c Callback, name: &str) -> Vec<&'c str> {
@@ -55,6 +57,25 @@ fn the_boot_is_one_for_each_start() {
         boots[0].to_owned()
     });
     assert_ne!(boots[0], boots[1]);
+}
+
+/// Whoever asks the gateway itself is told the same.
+#[test]
+fn the_boot_is_that_of_the_internal_listener() {
+    let backend = Backend::start();
+    let listen = Port::reserve_local();
+    let gateway = Gateway::builder()
+        .backend(&backend)
+        .env("INTERNAL_LISTEN", &format!("127.0.0.1:{}", listen.number()))
+        .start();
+    let [connect, _] = life(&gateway, &backend, b"");
+    let mut client = Client::connect(listen.number());
+    client.get("/readyz");
+    let ready: Value = serde_json::from_slice(&client.read_response().body).expect("JSON");
+    assert_eq!(
+        values(&connect, "X-Gateway-Boot"),
+        [ready["boot"].as_str().expect("text")]
+    );
 }
 
 #[test]

@@ -130,8 +130,8 @@ fn every_line_is_an_object_and_tells_what_its_text_tells() {
         json!({"level": "debug", "message": "event sent", "channel": "news", "receivers": 1, "length": 1}),
     );
     assert_ok(&send_close(&gateway, &token), OK);
-    client.next_event();
-    client.next_event();
+    client.next_event_behind_heartbeats();
+    client.next_event_behind_heartbeats();
     client.expect_last_chunk_and_eof();
     expect(
         json!({"level": "info", "message": "closed", "token": token, "url": url, "reason": "server_closed"}),

@@ -162,6 +162,19 @@ fn assert_unauthorized(gateway: &Gateway, key: &str) {
     assert_eq!(answer.head.value("www-authenticate"), Some("Bearer"));
 }
 
+/// How many events a stream brings, each with its number, before the one that is the end.
+fn count_to_end(stream: &mut Client) -> usize {
+    let mut number = 0;
+    loop {
+        let event = stream.next_event_behind_heartbeats();
+        if event == "data: end\n\n" {
+            return number;
+        }
+        assert_eq!(event, format!("data: {number}\n\n"));
+        number += 1;
+    }
+}
+
 /// One key takes the place of another, again and again, while somebody publishes without a pause: two
 /// hold in between, no stream notices, no send is lost, and the old key opens nothing afterwards.
 #[test]
@@ -178,7 +191,11 @@ fn keys_are_replaced_under_load() {
         .map(|_| open_stream(&gateway, &backend, "/s").0)
         .collect();
     let (key, is_over) = (Mutex::new("key-0".to_owned()), AtomicBool::new(false));
-    let sent = thread::scope(|scope| {
+    thread::scope(|scope| {
+        let reading: Vec<_> = streams
+            .iter_mut()
+            .map(|stream| scope.spawn(|| count_to_end(stream)))
+            .collect();
         let publishing = scope.spawn(|| {
             let (mut publisher, mut sent) = (gateway.connect(), 0);
             while !is_over.load(Ordering::Acquire) {
@@ -189,6 +206,9 @@ fn keys_are_replaced_under_load() {
                 assert_ok(&answer, r#"{"status":"ok","receivers":10}"#);
                 sent += 1;
             }
+            let end = json!({"broadcast": true, "event": {"data": "end"}});
+            let key = key.lock().expect("no panic");
+            assert_eq!(send(&mut publisher, &key, &end).status(), 200);
             sent
         });
         let over = Over(&is_over);
@@ -209,14 +229,12 @@ fn keys_are_replaced_under_load() {
             assert_unauthorized(&gateway, &old);
         }
         drop(over);
-        publishing.join().expect("no panic")
-    });
-    assert!(sent > ROTATIONS, "{sent}");
-    for stream in &mut streams {
-        for number in 0..sent {
-            assert_eq!(stream.next_event(), format!("data: {number}\n\n"));
+        let sent = publishing.join().expect("no panic");
+        assert!(sent > ROTATIONS, "{sent}");
+        for read in reading {
+            assert_eq!(read.join().expect("no panic"), sent);
         }
-    }
+    });
     // All that the backend was told of is that they are there.
     assert_eq!(backend.waiting(), 0);
     drop(streams.pop());
@@ -264,7 +282,7 @@ fn without_files_a_signal_is_one_line() {
     let mut publisher = gateway.connect();
     publisher.post(command.to_string().as_bytes());
     assert_ok(&publisher.read_response(), OK);
-    assert_eq!(stream.next_event(), "data: x\n\n");
+    assert_eq!(stream.next_event_behind_heartbeats(), "data: x\n\n");
     assert_eq!(gateway.count_log("SIGHUP"), 3);
     gateway.signal("TERM");
     assert!(gateway.wait_exit().success());

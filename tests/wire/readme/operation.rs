@@ -77,7 +77,7 @@ fn a_key_is_replaced_as_shown() {
         command.len()
     ));
     assert_ok(&client.read_response(), r#"{"status":"ok","receivers":1}"#);
-    assert_eq!(stream.next_event(), "data: x\n\n");
+    assert_eq!(stream.next_event_behind_heartbeats(), "data: x\n\n");
 }
 
 /// The rows of the table of fields are what a callback has beside what HTTP wants.
