@@ -82,7 +82,7 @@ fn run(
         config.heartbeat.as_secs()
     );
     if count > 0 {
-        log::info!("sockets of the service manager taken over count={count}");
+        log::info!("taken over from the service manager sockets={count}");
     }
     for note in &config.notes {
         log::warn!("{note}");

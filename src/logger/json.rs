@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::logfmt::{Shown, push_unescaped, take_apart};
 
 /// Facts that are numbers. Every other is a string, whatever it holds: a key never changes its type.
-const NUMBERS: [&str; 13] = [
+const NUMBERS: [&str; 14] = [
     "connectCallbacks",
     "connections",
     "disconnectCallbacks",
@@ -15,6 +15,7 @@ const NUMBERS: [&str; 13] = [
     "more",
     "port",
     "receivers",
+    "sockets",
     "status",
     "streams",
     "unanswered",

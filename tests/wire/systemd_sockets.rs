@@ -105,7 +105,7 @@ fn one_socket_is_for_clients_and_publishers() {
             Place::Unix(path) => format!("start socket={} callbackUrl=", path.display()),
         };
         gateway.wait_log(&place);
-        gateway.wait_log("taken over count=1");
+        gateway.wait_log("taken over from the service manager sockets=1");
         assert_port_is_unused(&gateway);
         let (mut client, token) = opened.open_stream(&backend, "/s");
         let command = json!({"token": token, "event": {"data": "x"}, "close": true});
