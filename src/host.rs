@@ -20,6 +20,8 @@ pub fn prepare() -> HostFacts {
     let descriptors = raised.or_else(|_| Resource::NOFILE.get_soft());
     HostFacts {
         descriptors: descriptors.unwrap_or(FALLBACK),
+        taken: 0,
+        has_internal: false,
     }
 }
 

@@ -7,7 +7,7 @@
 //! thin shell around it moves bytes. Calls go downwards only:
 //!
 //! ```text
-//! main ──► config, host, logger, secrets, healthcheck
+//! main ──► config, host, logger, secrets, healthcheck, systemd
 //!   └────► server ──► workers ──► wire          the shell: the only rooms that know
 //!             │  └──► net                       mio, ureq, sockets, threads and clocks
 //!             ▼
@@ -169,6 +169,7 @@ pub mod net;
 pub mod secrets;
 pub mod server;
 pub mod sse;
+pub mod systemd;
 pub mod time;
 pub mod tokens;
 pub mod wheel;

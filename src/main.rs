@@ -5,12 +5,13 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use ssegateway::config::{Config, Invocation};
+use ssegateway::config::{Config, HostFacts, Invocation};
 use ssegateway::healthcheck;
 use ssegateway::host;
 use ssegateway::logger::Logger;
 use ssegateway::secrets;
 use ssegateway::server::{Exit, Server};
+use ssegateway::systemd::{self, ActivationError, Inherited, Notifier};
 
 /// What `--healthcheck` found.
 const UNHEALTHY: u8 = 1;
@@ -20,11 +21,18 @@ const START: u8 = 1;
 const CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let facts = host::prepare();
+    let notifier = Notifier::from_env(|name| std::env::var_os(name));
+    let inherited = systemd::sockets();
+    let sockets = inherited.as_deref().unwrap_or_default();
+    let facts = HostFacts {
+        taken: sockets.len() as u64 + u64::from(notifier.is_heard()),
+        has_internal: sockets.iter().any(|it| it.is_internal),
+        ..host::prepare()
+    };
     let args = std::env::args_os().skip(1);
     match Config::from_sources(args, |name| std::env::var_os(name), &facts) {
         Ok(Invocation::Run(mut config)) => match secrets::fill(&mut config) {
-            Ok(()) => run(&config),
+            Ok(()) => run(&config, inherited, notifier),
             Err(error) => refuse(CONFIGURATION, &error),
         },
         Ok(Invocation::Healthcheck(config)) => {
@@ -42,7 +50,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config) -> ExitCode {
+fn run(
+    config: &Config,
+    inherited: Result<Vec<Inherited>, ActivationError>,
+    notifier: Notifier,
+) -> ExitCode {
+    let inherited = match inherited {
+        Ok(inherited) => inherited,
+        Err(error) => return refuse(START, &error),
+    };
     let logger = match Logger::standard(config.log_level, config.log_format) {
         Ok(logger) => logger,
         Err(error) => return refuse(START, &format!("cannot start the log: {error}")),
@@ -50,7 +66,8 @@ fn run(config: &Config) -> ExitCode {
     if let Err(error) = logger.install() {
         return refuse(START, &error);
     }
-    let mut server = match Server::bind(config) {
+    let count = inherited.len();
+    let mut server = match Server::take_over(config, inherited, notifier) {
         Ok(server) => server,
         Err(error) => return refuse(START, &error),
     };
@@ -64,6 +81,9 @@ fn run(config: &Config) -> ExitCode {
         },
         config.heartbeat.as_secs()
     );
+    if count > 0 {
+        log::info!("taken over from the service manager sockets={count}");
+    }
     for note in &config.notes {
         log::warn!("{note}");
     }

@@ -84,6 +84,11 @@ impl Listener {
         let fd = self.socket.as_raw_fd();
         registry.reregister(&mut SourceFd(&fd), token, Interest::READABLE)
     }
+
+    /// Has nothing announced any more; it goes on listening.
+    pub fn deregister(&self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()))
+    }
 }
 
 /// Where it listens, as a fact for the log: `port=` or `socket=`.
@@ -116,6 +121,20 @@ pub fn listen_unix(path: &Path, mode: u32, options: SocketOptions) -> io::Result
         _file: Some(file),
         socket,
         send_buffer: Some(options.send_buffer),
+    })
+}
+
+/// Takes over a socket that listens, whatever options it had. Its file, if it has one, is not ours.
+pub fn inherit(socket: Socket, options: SocketOptions) -> io::Result<Listener> {
+    socket.set_nonblocking(true)?;
+    let is_unix = socket.domain()? == Domain::UNIX;
+    if !is_unix {
+        set_tcp_options(&socket, options)?;
+    }
+    Ok(Listener {
+        _file: None,
+        socket,
+        send_buffer: is_unix.then_some(options.send_buffer),
     })
 }
 
@@ -372,6 +391,28 @@ mod tests {
         drop(listener);
         let gone = connect_unix(&path, Duration::from_secs(60)).unwrap_err();
         assert_eq!(gone.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_inherited_socket_gives_what_one_of_our_own_does() {
+        let own = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = own.local_addr().unwrap();
+        let listener = inherit(own.into(), OPTIONS).unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+        let socket = accepted(&listener);
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * OPTIONS.send_buffer);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        let name = format!("ssegateway-inherit-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let own = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let listener = inherit(std::os::fd::OwnedFd::from(own).into(), OPTIONS).unwrap();
+        assert_eq!(listener.to_string(), format!("socket={}", path.display()));
+        let _client = connect_unix(&path, Duration::from_secs(60)).unwrap();
+        let socket = accepted(&listener);
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * OPTIONS.send_buffer);
+        assert!(socket.nonblocking().unwrap());
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -321,7 +321,11 @@ mod tests {
         let folder = Folder::new("filled");
         let path = folder.file(b"Bearer\n");
         let config = |name: &'static str, path: PathBuf| {
-            let facts = config::HostFacts { descriptors: 1000 };
+            let facts = config::HostFacts {
+                descriptors: 1000,
+                taken: 0,
+                has_internal: false,
+            };
             let env = |asked: &str| (asked == name).then(|| path.clone().into_os_string());
             match Config::from_sources(std::iter::empty(), env, &facts) {
                 Ok(config::Invocation::Run(config)) => config,

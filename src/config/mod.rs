@@ -31,6 +31,11 @@ pub use values::parse_authorization;
 pub struct HostFacts {
     /// Descriptors that this process may have open (`RLIMIT_NOFILE`, the soft limit).
     pub descriptors: u64,
+    /// How many of them a service manager takes up: sockets that it has opened, and one to tell it how
+    /// things are.
+    pub taken: u64,
+    /// There is a listener for publishers, whatever `INTERNAL_LISTEN` says.
+    pub has_internal: bool,
 }
 
 /// A host and a port to listen on.
@@ -278,8 +283,9 @@ impl Config {
     /// Fits the limits to the machine and notes which of the settings in `given` had to give way.
     fn fit(&mut self, host: &HostFacts, given: &[&str]) {
         let wished = self.limits.clone();
-        self.limits
-            .fit(host.descriptors, self.internal_listen.is_some());
+        let has_internal = self.internal_listen.is_some() || host.has_internal;
+        let descriptors = host.descriptors.saturating_sub(host.taken);
+        self.limits.fit(descriptors, has_internal);
         let shrunk = [
             ("MAX_STREAMS", wished.max_streams, self.limits.max_streams),
             (

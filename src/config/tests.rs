@@ -9,6 +9,8 @@ use super::*;
 
 const HOST: HostFacts = HostFacts {
     descriptors: 20_000,
+    taken: 0,
+    has_internal: false,
 };
 
 /// Default in the form of [`shown`], a good value and its form, values out of range or unreadable.
@@ -438,13 +440,29 @@ fn what_the_machine_does_not_allow_is_noted() {
         assert!(capped.notes[0].contains(part), "{:?}", capped.notes);
     }
     // Defaults that shrink are no news; set ones are.
-    let low = HostFacts { descriptors: 64 };
+    let low = HostFacts {
+        descriptors: 64,
+        taken: 0,
+        has_internal: false,
+    };
     let none = |_: &str| None;
     let Ok(Invocation::Run(quiet)) = Config::from_sources(std::iter::empty(), none, &low) else {
         panic!("no configuration");
     };
     assert_eq!(quiet.notes, [""; 0]);
     assert_eq!(quiet.limits.connect_workers, 8);
+    // What a service manager takes up and brings counts.
+    let managed = HostFacts {
+        taken: 3,
+        has_internal: true,
+        ..HOST
+    };
+    let managed = Config::from_sources(std::iter::empty(), none, &managed);
+    let Ok(Invocation::Run(managed)) = managed else {
+        panic!("no configuration");
+    };
+    let limits = &managed.limits;
+    assert_eq!((limits.max_streams, limits.internal_places), (19_631, 128));
     let set = |name: &str| (name == "CONNECT_WORKERS").then(|| "64".into());
     let Ok(Invocation::Run(loud)) = Config::from_sources(std::iter::empty(), set, &low) else {
         panic!("no configuration");

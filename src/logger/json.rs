@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::logfmt::{Shown, push_unescaped, take_apart};
 
 /// Facts that are numbers. Every other is a string, whatever it holds: a key never changes its type.
-const NUMBERS: [&str; 14] = [
+const NUMBERS: [&str; 15] = [
     "connectCallbacks",
     "connections",
     "count",
@@ -16,6 +16,7 @@ const NUMBERS: [&str; 14] = [
     "more",
     "port",
     "receivers",
+    "sockets",
     "status",
     "streams",
     "unanswered",

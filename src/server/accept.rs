@@ -23,6 +23,10 @@ const FULL_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Listener {
     pub(super) socket: net::Listener,
     pub(super) scope: Scope,
+    /// It goes on listening without us.
+    pub(super) is_inherited: bool,
+    /// Nobody is accepted any more.
+    pub(super) is_stopped: bool,
     /// Connections may wait although no readiness will tell.
     pub(super) is_unfinished: bool,
     pub(super) rests_until: Option<Time>,
@@ -33,8 +37,7 @@ pub(super) struct Listener {
 impl Listener {
     /// When accepting is to be taken up; `None` when nobody waits as far as is known.
     pub(super) fn due(&self) -> Option<Time> {
-        self.is_unfinished
-            .then(|| self.rests_until.unwrap_or_default())
+        (self.is_unfinished && !self.is_stopped).then(|| self.rests_until.unwrap_or_default())
     }
 }
 
@@ -51,6 +54,18 @@ impl Server {
             }
         }
         self.gateway.reap();
+    }
+
+    /// Leaves those who come now to the next process with that socket: they wait in the kernel's queue.
+    /// On sockets of our own there is no such process, and they are told so.
+    pub(super) fn stop_accepting(&mut self) {
+        for it in &mut self.listeners {
+            if it.is_inherited {
+                it.is_stopped = true;
+                // What readiness is still announced nobody looks at.
+                let _ = it.socket.deregister(self.poll.registry());
+            }
+        }
     }
 
     fn accept_from(&mut self, listener: usize, now: Time) {

@@ -6,6 +6,7 @@
 
 mod accept;
 mod reload;
+mod shutdown;
 mod start;
 
 use std::collections::VecDeque;
@@ -13,7 +14,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use log::info;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
@@ -25,6 +25,7 @@ use crate::gateway::{ConnId, Effect, Gateway, Measures};
 use crate::host;
 use crate::net::{self, Transfer};
 use crate::secrets::SecretFiles;
+use crate::systemd::{Inherited, Notifier};
 use crate::time::Time;
 use crate::workers::Workers;
 
@@ -105,6 +106,7 @@ pub struct Server {
     tend_after: Option<Duration>,
     /// Descriptors ran out, and no connection was accepted since; told once.
     is_exhausted: bool,
+    notifier: Notifier,
     shutdown_timeout: Duration,
     /// When a shutdown that was begun ends at the latest.
     ends: Option<Time>,
@@ -113,8 +115,18 @@ pub struct Server {
 impl Server {
     /// Opens the listeners and makes everything ready to [`Server::run`].
     pub fn bind(config: &Config) -> Result<Server, StartError> {
+        Server::take_over(config, Vec::new(), Notifier::default())
+    }
+
+    /// The same with sockets that listen already, in place of those that are configured for the same
+    /// purpose, and with somebody who wants to be told.
+    pub fn take_over(
+        config: &Config,
+        inherited: Vec<Inherited>,
+        notifier: Notifier,
+    ) -> Result<Server, StartError> {
         let poll = Poll::new()?;
-        let listeners = start::listeners(config, &poll)?;
+        let listeners = start::listeners(config, inherited, &poll)?;
         // A log that has reached the limit of a file's size shall fail, not kill.
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGXFSZ])?;
         if reload::meets_hangups(config) {
@@ -150,6 +162,7 @@ impl Server {
             date: 0,
             tend_after: None,
             is_exhausted: false,
+            notifier,
             shutdown_timeout: config.limits.shutdown_timeout,
             ends: None,
         })
@@ -168,6 +181,7 @@ impl Server {
     pub fn run(&mut self) -> io::Result<Exit> {
         let mut events = Events::with_capacity(EVENTS);
         let mut last = self.now();
+        self.notifier.ready(last);
         loop {
             let timeout = self.timeout();
             match self.poll.poll(&mut events, timeout) {
@@ -205,6 +219,7 @@ impl Server {
             self.tend_workers();
             self.gateway.reap();
             self.accept_some(now);
+            self.notifier.tell(now, self.gateway.counts().streams);
             if self.is_over(now) {
                 return Ok(self.end());
             }
@@ -228,7 +243,12 @@ impl Server {
             let until_accept = accepts.map(|due| due.since(self.now()));
             return Some(until_accept.map_or(QUIET, |time| time.min(QUIET)));
         }
-        let deadlines = [self.gateway.deadline(), accepts, self.ends];
+        let deadlines = [
+            self.gateway.deadline(),
+            accepts,
+            self.notifier.due(),
+            self.ends,
+        ];
         let next = deadlines.into_iter().flatten().min();
         // Rounded up to a whole millisecond, so that the deadline has come when poll returns.
         let until_next = next.map(|next| next.since(self.now()));
@@ -469,58 +489,5 @@ impl Server {
                 now,
             );
         }
-    }
-
-    // ---- the end ----
-
-    /// The signal that ends the process at once, if it is the second one.
-    fn take_signals(&mut self, now: Time) -> Option<i32> {
-        let signals: Vec<i32> = self.signals.pending().collect();
-        for signal in signals {
-            let name = match signal {
-                SIGTERM => "SIGTERM",
-                SIGINT => "SIGINT",
-                SIGHUP => {
-                    self.reload();
-                    continue;
-                }
-                _ => continue,
-            };
-            if self.ends.is_some() {
-                info!("second signal, exit at once signal={name}");
-                return Some(signal);
-            }
-            let counts = self.gateway.counts();
-            info!(
-                "shutting down signal={name} streams={} connections={}",
-                counts.streams, counts.connections
-            );
-            self.ends = Some(now + self.shutdown_timeout);
-            self.gateway.shutdown(now);
-            self.settle(now);
-            let counts = self.gateway.counts();
-            info!(
-                "streams ended connectCallbacks={} disconnectCallbacks={}",
-                counts.connects, counts.disconnects
-            );
-        }
-        None
-    }
-
-    fn is_over(&self, now: Time) -> bool {
-        self.ends.is_some_and(|ends| ends <= now) || self.gateway.is_drained()
-    }
-
-    fn end(&mut self) -> Exit {
-        let counts = self.gateway.counts();
-        info!(
-            "exit undelivered={} unanswered={}",
-            self.gateway.undelivered(),
-            counts.connects
-        );
-        if let Some(workers) = &self.workers {
-            workers.abandon();
-        }
-        Exit::Drained
     }
 }

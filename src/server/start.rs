@@ -12,6 +12,7 @@ use super::accept::Listener;
 use crate::config::{Address, CallbackUrl, Config, Host};
 use crate::gateway::{Scope, Settings};
 use crate::net::{self, SocketOptions};
+use crate::systemd::{ActivationError, Inherited};
 use crate::tokens;
 use crate::workers;
 
@@ -27,6 +28,8 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A socket could not be taken over.
+    Inherited(ActivationError),
     /// The system refused something that the loop needs.
     System(io::Error),
 }
@@ -52,12 +55,19 @@ impl fmt::Display for StartError {
                 address,
                 source,
             } => write!(f, "{setting}: cannot listen on {address}: {source}"),
+            StartError::Inherited(error) => error.fmt(f),
             StartError::System(source) => write!(f, "the event loop cannot start: {source}"),
         }
     }
 }
 
 impl std::error::Error for StartError {}
+
+impl From<ActivationError> for StartError {
+    fn from(error: ActivationError) -> StartError {
+        StartError::Inherited(error)
+    }
+}
 
 impl From<io::Error> for StartError {
     fn from(source: io::Error) -> StartError {
@@ -82,31 +92,64 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-pub(super) fn listeners(config: &Config, poll: &Poll) -> Result<Vec<Listener>, StartError> {
-    let (setting, place) = match &config.host {
-        Some(Host::Unix(path)) => ("HOST", Place::Unix(path)),
-        Some(Host::Name(host)) => ("HOST, PORT", Place::Tcp(Some(host), config.port)),
-        None => ("PORT", Place::Tcp(None, config.port)),
-    };
-    let internal = config.internal_listen.as_ref().map(|at| match at {
-        Address::Unix(path) => Place::Unix(path),
-        Address::Tcp(at) => Place::Tcp(Some(&at.host), at.port),
-    });
-    let scope = match internal {
-        Some(_) => Scope::Public,
-        None => Scope::Whole,
-    };
-    let mut listeners = Vec::new();
-    open(config, setting, &place, scope, &mut listeners)?;
-    if let Some(place) = internal {
-        let scope = Scope::Internal;
-        open(config, "INTERNAL_LISTEN", &place, scope, &mut listeners)?;
+/// Those for clients come first. What was inherited for a purpose stands in the place of what is
+/// configured for it.
+pub(super) fn listeners(
+    config: &Config,
+    inherited: Vec<Inherited>,
+    poll: &Poll,
+) -> Result<Vec<Listener>, StartError> {
+    let (mut listeners, mut internals) = (Vec::new(), Vec::new());
+    for it in inherited {
+        let socket = net::inherit(it.socket, SocketOptions::from(&config.limits));
+        let socket = socket.map_err(ActivationError::Options)?;
+        if it.is_internal {
+            internals.push(listener(socket, Scope::Internal, true));
+        } else {
+            listeners.push(listener(socket, Scope::Public, true));
+        }
     }
+    if listeners.is_empty() {
+        let (setting, place) = match &config.host {
+            Some(Host::Unix(path)) => ("HOST", Place::Unix(path)),
+            Some(Host::Name(host)) => ("HOST, PORT", Place::Tcp(Some(host), config.port)),
+            None => ("PORT", Place::Tcp(None, config.port)),
+        };
+        open(config, setting, &place, Scope::Public, &mut listeners)?;
+    }
+    if internals.is_empty()
+        && let Some(at) = &config.internal_listen
+    {
+        let place = match at {
+            Address::Unix(path) => Place::Unix(path),
+            Address::Tcp(at) => Place::Tcp(Some(&at.host), at.port),
+        };
+        let (setting, scope) = ("INTERNAL_LISTEN", Scope::Internal);
+        open(config, setting, &place, scope, &mut internals)?;
+    }
+    if internals.is_empty() {
+        for it in &mut listeners {
+            it.scope = Scope::Whole;
+        }
+    }
+    listeners.append(&mut internals);
     for (at, listener) in listeners.iter().enumerate() {
         let token = Token(LISTENER - at);
         listener.socket.register(poll.registry(), token)?;
     }
     Ok(listeners)
+}
+
+fn listener(socket: net::Listener, scope: Scope, is_inherited: bool) -> Listener {
+    Listener {
+        socket,
+        scope,
+        is_inherited,
+        is_stopped: false,
+        is_unfinished: false,
+        rests_until: None,
+        is_full: false,
+    }
 }
 
 fn open(
@@ -128,13 +171,8 @@ fn open(
         address: place.to_string(),
         source,
     })?;
-    listeners.extend(sockets.into_iter().map(|socket| Listener {
-        socket,
-        scope,
-        is_unfinished: false,
-        rests_until: None,
-        is_full: false,
-    }));
+    let sockets = sockets.into_iter();
+    listeners.extend(sockets.map(|socket| listener(socket, scope, false)));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub struct Builder {
     command: Command,
     port: Port,
     socket: Option<PathBuf>,
+    inherited: Vec<OwnedFd>,
 }
 
 impl Builder {
@@ -54,6 +56,7 @@ impl Builder {
             command,
             port,
             socket: None,
+            inherited: Vec::new(),
         }
     }
 
@@ -91,6 +94,42 @@ impl Builder {
         builder
     }
 
+    /// Hands it one descriptor or two, with these names, as a service manager does. With two of them
+    /// all of its log is on standard output.
+    pub fn inheriting(self, sockets: &[(&str, &dyn AsFd)]) -> Builder {
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
+        let count = sockets.len().to_string();
+        let mut builder = self
+            .env("LISTEN_FDS", &count)
+            .env("LISTEN_FDNAMES", &names.join(":"));
+        for (_, socket) in sockets {
+            let own = socket.as_fd().try_clone_to_owned();
+            builder.inherited.push(own.expect("a descriptor"));
+        }
+        builder
+    }
+
+    /// A shell that puts each descriptor in its place and becomes the program.
+    fn behind_shell(&mut self) -> Command {
+        let script = match self.inherited.len() {
+            1 => r#"export LISTEN_PID=$$; exec "$0" "$@" 3<&0 0</dev/null"#,
+            2 => r#"export LISTEN_PID=$$; exec "$0" "$@" 3<&0 4<&2 0</dev/null 2>&1"#,
+            more => panic!("{more} descriptors"),
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(self.command.get_program());
+        command.args(self.command.get_args()).env_clear();
+        let envs = self.command.get_envs();
+        command.envs(envs.filter_map(|(name, value)| Some((name, value?))));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut inherited = self.inherited.drain(..);
+        command.stdin(inherited.next().expect("one"));
+        if let Some(second) = inherited.next() {
+            command.stderr(second);
+        }
+        command
+    }
+
     /// The port that it is going to listen on.
     pub fn port(&self) -> u16 {
         self.port.number()
@@ -98,16 +137,24 @@ impl Builder {
 
     /// Starts it without waiting for anything.
     pub fn spawn(mut self) -> Gateway {
-        let mut child = self
-            .command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the gateway starts");
+        let mut command = if self.inherited.is_empty() {
+            self.command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            self.command
+        } else {
+            self.behind_shell()
+        };
+        let mut child = command.spawn().expect("the gateway starts");
+        // The test's descriptors end with it.
+        drop(command);
         let output = Arc::new(Shared::<Output>::default());
         gather(child.stdout.take().expect("a pipe"), false, &output);
-        gather(child.stderr.take().expect("a pipe"), true, &output);
+        match child.stderr.take() {
+            Some(pipe) => gather(pipe, true, &output),
+            None => output.change(|output| output.ended += 1),
+        }
         Gateway {
             child,
             port: self.port,

@@ -36,6 +36,8 @@ mod strangers;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
+mod systemd_notify;
+mod systemd_sockets;
 mod unix;
 mod unix_callbacks;
 mod workers;

@@ -149,6 +149,7 @@ fn one_that_stands_still_is_started_anew() {
             ));
             }
             assert_eq!(machine.property("ssegateway", "NRestarts"), "0");
+            assert_eq!(machine.property("ssegateway", "StatusText"), "streams: 0");
             let (mut stream, _) = open(&backend, "/s");
 
             let process = machine.property("ssegateway", "MainPID");
