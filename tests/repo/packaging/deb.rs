@@ -95,10 +95,42 @@ fn status_of(path: &str) -> u16 {
     client.read_response().status()
 }
 
+/// It runs, for this machine alone, and does so after each boot.
+fn assert_started(machine: &Machine) {
+    assert_eq!(machine.property("ssegateway", "ActiveState"), "active");
+    assert_eq!(machine.property("ssegateway", "UnitFileState"), "enabled");
+    let socket = machine.property("ssegateway.socket", "UnitFileState");
+    assert_eq!(socket, "disabled");
+    assert_eq!(status_of("/healthz"), 200);
+    assert_eq!(status_of("/events"), 503);
+    // Addresses that are listened on.
+    let listening =
+        machine.run("cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == \"0A\" { print $2 }'");
+    assert_eq!(listening, "0100007F:0BB8\n", "127.0.0.1 alone");
+}
+
+/// The package is installed, again and again.
+const AGAIN: &str = "dpkg --install /tmp/from/target/*.deb < /dev/null";
+
+/// Who has changed the settings is asked nothing, and keeps them; what ran runs anew, and what was
+/// stopped and disabled stays so.
+fn assert_kept_by_a_newer_one(machine: &Machine) {
+    let process = machine.property("ssegateway", "MainPID");
+    machine.run("echo LOG_LEVEL=debug >> /etc/ssegateway.env");
+    machine.run(AGAIN);
+    assert_eq!(machine.property("ssegateway", "ActiveState"), "active");
+    assert_ne!(machine.property("ssegateway", "MainPID"), process);
+    machine.run("systemctl disable --now ssegateway");
+    machine.run(AGAIN);
+    assert_eq!(machine.property("ssegateway", "UnitFileState"), "disabled");
+    assert_eq!(machine.property("ssegateway", "ActiveState"), "inactive");
+    machine.run("grep -q LOG_LEVEL=debug /etc/ssegateway.env");
+}
+
 #[test]
 #[ignore = "needs root, systemd and a static build"]
 fn it_comes_and_goes() {
-    within("packaging::deb::it_comes_and_goes", |machine| {
+    within("deb::it_comes_and_goes", |machine| {
         let folder = Folder::new("deb");
         let package = build(&folder);
         let name = package.file_name().expect("a name").to_string_lossy();
@@ -112,44 +144,17 @@ fn it_comes_and_goes() {
 
         let [_, install] = commands();
         machine.run(&format!("cd /tmp/from; {install} < /dev/null"));
-        // It has been started, and is once more at each boot.
-        assert_eq!(machine.property("ssegateway", "ActiveState"), "active");
-        assert_eq!(machine.property("ssegateway", "UnitFileState"), "enabled");
-        assert_eq!(
-            machine.property("ssegateway.socket", "UnitFileState"),
-            "disabled"
-        );
-        assert_eq!(status_of("/healthz"), 200);
-        assert_eq!(status_of("/events"), 503);
-        let listening = machine.run("cat /proc/net/tcp; tail -n +2 /proc/net/tcp6");
-        let rows = listening
-            .lines()
-            .map(|row| row.split_whitespace().collect::<Vec<_>>());
-        let listening: Vec<_> = rows
-            .filter(|row| row[3] == "0A")
-            .map(|row| row[1].to_owned())
-            .collect();
-        assert_eq!(listening, ["0100007F:0BB8"], "127.0.0.1 alone");
+        assert_started(machine);
         let version = concat!("ssegateway ", env!("CARGO_PKG_VERSION"), "\n");
         assert_eq!(machine.run("ssegateway --version"), version);
-        assert_eq!(
-            machine.run("stat -c '%a %U %G' /etc/ssegateway.env"),
-            "600 root root\n"
-        );
-
+        let owner = machine.run("stat -c '%a %U %G' /etc/ssegateway.env");
+        assert_eq!(owner, "600 root root\n");
         let after = files(machine);
         let added = beyond(&after, &before).into_iter();
         let added = added.filter(|name| !name.starts_with("/var/") && !name.ends_with('/'));
         assert_eq!(added.collect::<Vec<_>>(), INSTALLED);
 
-        // Who has changed the settings is asked nothing, and keeps them; who has it stopped and
-        // disabled finds it so.
-        machine
-            .run("echo LOG_LEVEL=debug >> /etc/ssegateway.env; systemctl disable --now ssegateway");
-        machine.run("dpkg --install /tmp/from/target/*.deb < /dev/null");
-        machine.run("grep -q LOG_LEVEL=debug /etc/ssegateway.env");
-        assert_eq!(machine.property("ssegateway", "UnitFileState"), "disabled");
-        assert_eq!(machine.property("ssegateway", "ActiveState"), "inactive");
+        assert_kept_by_a_newer_one(machine);
 
         machine.run("systemctl start ssegateway.socket; systemctl start ssegateway");
         machine.run("dpkg --remove ssegateway; test -f /etc/ssegateway.env");
@@ -162,14 +167,14 @@ fn it_comes_and_goes() {
         assert_eq!(beyond(&before, &left), [""; 0]);
 
         // Where systemd does not run it is no hindrance.
-        machine.run(
+        machine.run(&format!(
             "unshare --mount sh -euc '
                 mount -t tmpfs tmpfs /run
-                dpkg --install /tmp/from/target/*.deb
+                {AGAIN}
                 ssegateway --version
                 dpkg --purge ssegateway
-            ' < /dev/null",
-        );
+            '"
+        ));
         assert_eq!(beyond(&files(machine), &before), [""; 0]);
     });
 }

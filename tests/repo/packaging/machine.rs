@@ -26,15 +26,16 @@ pub(super) struct Machine {
     from: String,
 }
 
-/// Runs a test in a machine of its own. `name` is the test's, with its module.
+/// Runs a test in a machine of its own. `test` is its name, with its module among those of packaging.
 ///
 /// # Panics
 /// Without the rights or the tools for it: what could not be tried has not passed.
 #[track_caller]
-pub(super) fn within(name: &str, body: fn(&Machine)) {
+pub(super) fn within(test: &str, body: fn(&Machine)) {
     if let (Ok(first), Ok(from)) = (env::var(FIRST), env::var(FROM)) {
         return body(&Machine { first, from });
     }
+    let name = format!("packaging::{test}");
     let (folder, from) = (Folder::new("machine"), Folder::new("from"));
     let mut supervisor = Command::new("unshare")
         .args(["--mount", "sh"])
@@ -49,7 +50,7 @@ pub(super) fn within(name: &str, body: fn(&Machine)) {
     let output = Command::new("nsenter")
         .arg(format!("--net=/proc/{}/ns/net", first.trim()))
         .arg(env::current_exe().expect("the test's own path"))
-        .args([name, "--exact", "--ignored", "--nocapture"])
+        .args([&name, "--exact", "--ignored", "--nocapture"])
         .env(FIRST, first.trim())
         .env(FROM, &from.0)
         .stderr(Stdio::inherit())
