@@ -16,7 +16,7 @@ use crate::support::process::{Process, descriptors, eventually};
 use crate::support::{Backend, Client, OK, Port, assert_ok, assert_served};
 
 /// In which a health check is answered, whoever else is there: what a supervisor waits for.
-const AT_ONCE: Duration = Duration::from_secs(2);
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 const SMALL: u64 = 64;
 
