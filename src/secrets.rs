@@ -1,8 +1,9 @@
 //! Secrets that are kept in files (contract, section 13): read at the start, and again on SIGHUP.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config};
@@ -155,13 +156,22 @@ fn read<T>(
     })
 }
 
+/// `O_NONBLOCK`, as Linux has it on every architecture that Rust supports with it, MIPS and SPARC aside:
+/// there opening a pipe may wait.
+const O_NONBLOCK: i32 = 0o4000;
+
 fn content(path: &Path) -> Result<Vec<u8>, Fault> {
-    // Opening a pipe would wait for whoever writes into it.
-    if !fs::metadata(path).map_err(Fault::Unreadable)?.is_file() {
+    // Opening a pipe would wait for whoever writes into it, and there is no telling what comes to stand
+    // at a path between two looks.
+    let file = File::options()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)
+        .map_err(Fault::Unreadable)?;
+    if !file.metadata().map_err(Fault::Unreadable)?.is_file() {
         return Err(Fault::NoFile);
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Fault::Unreadable)?;
     file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(Fault::Unreadable)?;

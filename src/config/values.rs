@@ -253,7 +253,14 @@ fn is_origin(text: &str) -> bool {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
     };
-    is_part(scheme, b"+-.") && is_part(authority, b"-._:[]")
+    // Nor do they write the port that the scheme has by itself.
+    let has_needless_port = match scheme {
+        "http" => authority.ends_with(":80"),
+        "https" => authority.ends_with(":443"),
+        _ => false,
+    };
+    let is_named = authority.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+    is_named && !has_needless_port && is_part(scheme, b"+-.") && is_part(authority, b"-._:[]")
 }
 
 pub(super) fn set_refuse_mode(config: &mut Config, text: &str) -> Result<(), &'static str> {

@@ -109,7 +109,7 @@ impl Default for Asked {
 /// ```text
 ///            ┌──────────────── answered, connection kept ───────────────┐
 ///            ▼                                                          │
-/// accept ─► Reading ─► ReadingBody ─► Sending, Queueing ────────────────┤
+/// accept ─► Reading ─► ReadingBody ─► Sending, Queueing, Looking ───────┤
 ///            │  ╰──────────┬──────────► AwaitingCallback ── rejected ───┤
 ///            │             │                  │ 2xx                     │
 ///            │ refused     │                  ▼                         │
@@ -143,6 +143,10 @@ pub(super) enum State {
     /// meanwhile. Legal input: eof, bytes that were read before (kept). Next: Reading, Sending,
     /// Finishing. Lasts until one of those has come to everybody; no deadline.
     Queueing(ByteQueue),
+    /// A look at what goes on, which takes longer than most requests, waits for its turn. Nothing is
+    /// read meanwhile. Legal input: eof, bytes that were read before (kept). Next: Sending, Reading,
+    /// Finishing. Lasts a turn for each look before it; no deadline.
+    Looking(Look),
     /// The backend is being asked. Legal input: bytes (kept), eof, sends, the callback's result.
     /// Next: Streaming, Reading, Finishing, Closed. Deadline: the callback's.
     AwaitingCallback(Box<Awaiting>),
@@ -243,8 +247,8 @@ pub(super) struct Stream {
     pub(super) ends: Tick,
     /// The answer to its connect callback says so.
     pub(super) is_told_end: bool,
-    /// When it opened, to the tick behind it.
-    pub(super) since: Tick,
+    /// When it opened, in seconds of the Unix clock.
+    pub(super) since: u32,
     /// Events that it was given so far.
     pub(super) events: u32,
     /// Bytes that the client sent although nothing is legal here.
@@ -286,7 +290,12 @@ impl<S> Conn<S> {
     }
 
     pub(super) fn wants_input(&self) -> bool {
-        !self.is_paused && !self.is_eof && !matches!(self.state, State::Queueing(_) | State::Closed)
+        !self.is_paused
+            && !self.is_eof
+            && !matches!(
+                self.state,
+                State::Queueing(_) | State::Looking(_) | State::Closed
+            )
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -310,9 +319,11 @@ impl<S> Conn<S> {
             State::AwaitingCallback(awaiting) => awaiting.expires,
             State::Streaming(stream) => stream.next_heartbeat.min(stream.ends).time(),
             State::Lingering { until, .. } => *until,
-            State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {
-                Time::NEVER
-            }
+            State::Sending
+            | State::Queueing(_)
+            | State::Looking(_)
+            | State::Finishing { .. }
+            | State::Closed => Time::NEVER,
         };
         if self.is_written() || self.is_closed() {
             of_state
@@ -347,6 +358,7 @@ impl<S> Conn<S> {
                 held.inbound += unsent;
             }
             State::Queueing(command) => held.inbound += unsent + command.memory(),
+            State::Looking(what) => held.inbound += unsent + what.target.len(),
             State::ReadingBody(body) => {
                 held.inbound += unsent + body.content.memory() + body.kept;
             }
@@ -419,6 +431,17 @@ impl State {
     pub(super) fn take_queueing(&mut self, now: Time) -> Option<ByteQueue> {
         match std::mem::replace(self, State::reading(now)) {
             State::Queueing(command) => Some(command),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// The look that waits for its turn, if there is one; requests are awaited again.
+    pub(super) fn take_looking(&mut self, now: Time) -> Option<Look> {
+        match std::mem::replace(self, State::reading(now)) {
+            State::Looking(what) => Some(what),
             other => {
                 *self = other;
                 None

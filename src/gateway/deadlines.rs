@@ -59,7 +59,11 @@ impl<S> Conn<S> {
             State::Streaming(stream) if stream.ends.time() <= now => self.outlive(hub, now),
             State::Streaming(_) => self.beat(hub, now),
             State::Lingering { .. } => self.close(hub),
-            State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {}
+            State::Sending
+            | State::Queueing(_)
+            | State::Looking(_)
+            | State::Finishing { .. }
+            | State::Closed => {}
         }
     }
 

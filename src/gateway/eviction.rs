@@ -316,8 +316,13 @@ impl<S> Conn<S> {
     fn turn_away(&mut self, hub: &mut Hub, now: Time) {
         let is_read = self.out.is_empty() || !self.is_blocked;
         match self.state {
-            State::Reading { .. } | State::ReadingBody(_) | State::Queueing(_) if is_read => {
-                if let State::Queueing(_) = self.state {
+            State::Reading { .. }
+            | State::ReadingBody(_)
+            | State::Queueing(_)
+            | State::Looking(_)
+                if is_read =>
+            {
+                if let State::Queueing(_) | State::Looking(_) = self.state {
                     // It was not read meanwhile.
                     hub.effect(Effect::Read(self.id));
                 }

@@ -61,6 +61,8 @@ pub(super) struct Hub {
     pub(super) replays: Replays,
     pub(super) batch: Batch,
     pub(super) retained: Retained,
+    /// Connections whose looks wait for their turn.
+    pub(super) looks: VecDeque<ConnId>,
     pub(super) eviction: Eviction,
     pub(super) fields: HeadFields,
     pub(super) spares: Spares,
@@ -91,6 +93,7 @@ impl Hub {
             replays: Replays::default(),
             batch: Batch::default(),
             retained: Retained::default(),
+            looks: VecDeque::new(),
             eviction: Eviction::default(),
             fields: HeadFields::new(settings.limits.max_kept_headers),
             spares: Spares::default(),

@@ -45,7 +45,13 @@ impl<S> Gateway<S> {
             let is_queued = matches!(conn.state, State::Queueing(_))
                 && self.hub.fan_outs.waiting.contains(&conn.id)
                 && self.hub.fan_outs.is_full();
-            assert!(is_tried || is_queued, "no deadline in {:?}", conn.state);
+            let is_looking =
+                matches!(conn.state, State::Looking(_)) && self.hub.looks.contains(&conn.id);
+            assert!(
+                is_tried || is_queued || is_looking,
+                "no deadline in {:?}",
+                conn.state
+            );
         }
     }
 

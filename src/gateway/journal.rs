@@ -92,7 +92,11 @@ impl Journal {
 
     /// Whether one more line may be written that strangers cause.
     fn admits(&mut self, limit: Limit, now: Time) -> bool {
-        let more = if limit.is_for_lines() { MISTAKES } else { 0 };
+        let more = match limit {
+            Limit::RefusedSends | Limit::UnknownTokens | Limit::Unconfigured => MISTAKES,
+            // Whoever has no key is a stranger.
+            _ => 0,
+        };
         self.counters.limits[limit as usize] += 1;
         let rate = &mut self.rates[limit as usize];
         // A flood that goes on leaves no moment between its lines.

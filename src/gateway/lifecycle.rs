@@ -251,7 +251,7 @@ impl<S> Conn<S> {
             next_heartbeat: Tick::at(now + heartbeat),
             ends: span.map_or(Tick::NEVER, |span| Tick::at(now + span)),
             is_told_end: directives.expires_in.is_some(),
-            since: Tick::at(now),
+            since: u32::try_from(hub.history.clock() / 1000).unwrap_or(u32::MAX),
             events: 0,
             discarded,
         });

@@ -5,7 +5,7 @@ use super::channels::ChannelId;
 use super::conn::{Conn, Look, State, Stream};
 use super::hub::Hub;
 use super::routes::{self, Answer, STREAM_PATH, View};
-use super::{ConnId, Gateway};
+use super::{ConnId, Effect, Gateway};
 use crate::http::query::parameter;
 use crate::time::Time;
 use crate::tokens;
@@ -41,11 +41,13 @@ impl Page {
         let limit = number(target, "limit", some);
         let limit = limit.filter(|limit| *limit > 0);
         let limit = limit.ok_or("'limit' is not a whole number above 0.")?;
-        let after = number(target, "after", usize::MAX);
-        let after = after.ok_or("'after' is not what a page gave as 'next'.")?;
+        // Behind the last number there is none that a page could give.
+        let after = number(target, "after", usize::MAX).map(|after| after.wrapping_add(1));
+        let is_given = parameter(target, "after").is_some_and(|text| !text.is_empty());
+        let first = after.filter(|first| !is_given || *first > 0);
         Ok(Page {
             limit: limit.min(most),
-            first: after.wrapping_add(1),
+            first: first.ok_or("'after' is not what a page gave as 'next'.")?,
         })
     }
 }
@@ -61,12 +63,32 @@ fn number(target: &[u8], name: &str, default: usize) -> Option<usize> {
 }
 
 impl<S> Gateway<S> {
-    /// Answers a request for a look at all connections.
-    pub(super) fn look(&mut self, id: ConnId, what: &Look, now: Time) {
+    /// Takes a request for a look at all connections.
+    pub(super) fn look(&mut self, id: ConnId, what: Look) {
+        if let Some((conn, hub)) = self.both(id) {
+            conn.state = State::Looking(what);
+            conn.charge(hub);
+            hub.looks.push_back(id);
+        }
+    }
+
+    /// Answers the first of those that wait: one in a turn, as a page takes as long as hundreds of
+    /// sends, and whoever pipelines them shall hold nobody up.
+    pub(super) fn look_on(&mut self, now: Time) {
+        let Some(id) = self.hub.looks.pop_front() else {
+            return;
+        };
+        let Some((conn, hub)) = self.both(id) else {
+            return;
+        };
+        let Some(what) = conn.state.take_looking(now) else {
+            return;
+        };
+        hub.effect(Effect::Read(id));
         let found = match what.view {
             View::Metrics => return self.ask_measures(id),
-            View::Streams => self.streams(&what.target, now),
-            View::OneStream => self.stream(&what.target, now),
+            View::Streams => self.streams(&what.target),
+            View::OneStream => self.stream(&what.target),
             View::Channels => self.hub.channels(&what.target),
         };
         if let Some((conn, hub)) = self.both(id) {
@@ -74,12 +96,14 @@ impl<S> Gateway<S> {
                 Ok(json) => conn.answer_json(hub, 200, &json, now),
                 Err(answer) => conn.answer(hub, &answer, now),
             }
+            conn.charge(hub);
+            conn.await_serving(hub, now);
         }
     }
 
     /// One page of all streams, in the order of their slots: a stream stays in its slot, so it is on
     /// exactly one of the pages that it is there for.
-    fn streams(&self, target: &[u8], now: Time) -> Result<String, Answer> {
+    fn streams(&self, target: &[u8]) -> Result<String, Answer> {
         let page = Page::of(target, SOME, MOST).map_err(routes::invalid_parameter)?;
         let channel = match parameter(target, "channel").filter(|name| !name.is_empty()) {
             Some(name) => match self.hub.channels.find(&name) {
@@ -101,7 +125,7 @@ impl<S> Gateway<S> {
                 if list.is_full() {
                     return Ok(list.end(true));
                 }
-                list.add(|json| conn.describe(&self.hub, json, now));
+                list.add(|json| conn.describe(&self.hub, json));
                 list.at = slot;
             }
         }
@@ -113,7 +137,7 @@ impl<S> Gateway<S> {
         self.hub.channels.of(&conn.joined).any(|it| it == channel)
     }
 
-    fn stream(&self, target: &[u8], now: Time) -> Result<String, Answer> {
+    fn stream(&self, target: &[u8]) -> Result<String, Answer> {
         let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
         let at = path
             .windows(STREAM_PATH.len())
@@ -126,7 +150,7 @@ impl<S> Gateway<S> {
             return Err(routes::TOKEN_NOT_FOUND);
         };
         let mut json = String::new();
-        conn.describe(&self.hub, &mut json, now);
+        conn.describe(&self.hub, &mut json);
         Ok(json)
     }
 }
@@ -143,16 +167,15 @@ impl<S> Conn<S> {
     }
 
     /// Appends what there is to tell of an open stream.
-    fn describe(&self, hub: &Hub, json: &mut String, now: Time) {
+    fn describe(&self, hub: &Hub, json: &mut String) {
         let Some(stream) = self.listed(hub) else {
             return;
         };
-        let age = u64::try_from(now.since(stream.since.time()).as_millis()).unwrap_or(u64::MAX);
         json.push_str("{\"token\":\"");
         json.push_str(&stream.token.to_string());
         json.push_str("\",\"url\":");
         stream.request.write_url(json);
-        push_number(json, ",\"since\":", hub.history.clock().saturating_sub(age));
+        push_number(json, ",\"since\":", u64::from(stream.since) * 1000);
         json.push_str(",\"channels\":[");
         for (at, channel) in hub.channels.of(&self.joined).enumerate() {
             if at > 0 {
@@ -172,17 +195,20 @@ impl Hub {
         let page = Page::of(target, MOST_CHANNELS, MOST_CHANNELS);
         let page = page.map_err(routes::invalid_parameter)?;
         let mut list = List::new("channels", page.limit);
+        let mut slots = SLOTS;
         for (number, name, members) in self.channels.from(page.first.min(PAST)) {
-            if list.is_full() {
+            if list.is_full() || slots == 0 {
                 return Ok(list.end(true));
             }
+            slots -= 1;
             list.at = number;
             list.add(|json| self.describe(name, members, json));
         }
         for (number, name) in self.history.channels_from(page.first.saturating_sub(PAST)) {
-            if list.is_full() {
+            if list.is_full() || slots == 0 {
                 return Ok(list.end(true));
             }
+            slots -= 1;
             list.at = PAST + number;
             if self.channels.find(name).is_none() {
                 list.add(|json| self.describe(name, 0, json));

@@ -262,7 +262,11 @@ impl<S> Gateway<S> {
             // Requests that are complete are served still; what is not never will be.
             State::Reading { .. } if conn.is_paused => {}
             State::Reading { .. } | State::ReadingBody(_) => conn.state = State::LAST_ANSWER,
-            State::Sending | State::Queueing(_) | State::Finishing { .. } | State::Closed => {}
+            State::Sending
+            | State::Queueing(_)
+            | State::Looking(_)
+            | State::Finishing { .. }
+            | State::Closed => {}
         }
         conn.settle(hub, now);
     }

@@ -255,9 +255,11 @@ impl<S> Conn<S> {
         }
         let max_discarded = hub.settings.limits.max_discarded;
         match &mut self.state {
-            State::Reading { .. } | State::ReadingBody(_) | State::Sending | State::Queueing(_) => {
-                self.keep(hub, rest);
-            }
+            State::Reading { .. }
+            | State::ReadingBody(_)
+            | State::Sending
+            | State::Queueing(_)
+            | State::Looking(_) => self.keep(hub, rest),
             State::AwaitingCallback(_) => {
                 self.keep(hub, rest);
                 if self.input.len() > max_discarded {

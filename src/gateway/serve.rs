@@ -23,7 +23,7 @@ impl<S> Gateway<S> {
                 }
                 Step::Look { used, what } => {
                     at += used;
-                    self.look(id, &what, now);
+                    self.look(id, what);
                 }
             }
         }
