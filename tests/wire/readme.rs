@@ -2,6 +2,7 @@
 //! with what stands there; and what it says of channels beside them.
 
 mod history;
+mod looks;
 mod operation;
 
 use std::collections::HashMap;
