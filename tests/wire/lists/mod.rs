@@ -69,7 +69,7 @@ fn unix_millis() -> u64 {
 fn a_stream_is_listed_from_its_opening_to_its_end() {
     let backend = Backend::start();
     let gateway = unhurried(&backend).start();
-    assert_eq!(streams(&gateway), [json!(0); 0]);
+    assert!(streams(&gateway).is_empty());
     let mut client = gateway.get("/events?x=1");
     let callback = backend.next_connect();
     let token = callback.token();

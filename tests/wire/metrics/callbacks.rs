@@ -8,8 +8,11 @@ use crate::support::{Backend, Callback, Gateway, Scraper, assert_error, open_str
 
 const LEFT: (&str, u64) = ("streams_ended_total reason=client_closed", 1);
 
+/// How a callback ends, by the name of that.
+type Ending = (&'static str, fn(&Callback));
+
 /// What an answer, or none, comes to: for a connect, and for a disconnect.
-fn endings() -> Vec<(&'static str, fn(&Callback))> {
+fn endings() -> Vec<Ending> {
     vec![
         ("accepted", |callback| callback.answer(204, "")),
         ("rejected", |callback| callback.answer(500, "")),
