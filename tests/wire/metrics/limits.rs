@@ -1,6 +1,8 @@
 //! Limits that are reached without an answer, by their names.
 
-use crate::support::process::Process;
+use rlimit::Resource;
+
+use crate::support::process::{Process, next_descriptor};
 use crate::support::{Backend, Gateway, Scraper, assert_error, assert_served, send_request};
 
 /// Time that is over: for a request, for a new connection, between requests.
@@ -90,4 +92,21 @@ fn descriptors_that_run_out_are_counted() {
     let open = scraper.get("open_descriptors");
     assert!(places <= open && open <= 64, "{open}");
     drop(idle);
+}
+
+/// The kernel gives no more of them, before the house is full.
+#[test]
+fn descriptors_that_run_out_all_the_same_are_counted() {
+    let backend = Backend::accepting();
+    let gateway = Gateway::of(&backend);
+    let mut scraper = Scraper::of(&gateway);
+    let few = next_descriptor(gateway.pid()) + 4;
+    let pid = gateway.pid().try_into().expect("a process id");
+    let (_, hard) = Resource::NOFILE.get().expect("a limit");
+    rlimit::prlimit(pid, Resource::NOFILE, Some((few, hard)), None).expect("a lower limit");
+    let silent: Vec<_> = (0..20).map(|_| gateway.connect()).collect();
+    let series = "limits_hit_total limit=descriptors";
+    scraper.wait("an end of descriptors", |it| it.count(series) >= 1);
+    gateway.wait_log_all(&["accepting pauses", "error=", "limit=descriptors"]);
+    drop(silent);
 }
