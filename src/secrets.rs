@@ -183,6 +183,7 @@ fn content(path: &Path) -> Result<Vec<u8>, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::net::UnixListener;
     use std::{env, process};
 

@@ -3,107 +3,23 @@
 //! A process of its own: counting replaces the allocator of all tests in it, and a log that another
 //! test has set up would have the gateway write lines, which are memory.
 
+#[path = "support/house.rs"]
+#[allow(dead_code, unreachable_pub)] // Here it is used in part.
+mod house;
+
 use std::time::Duration;
 
 use allocation_counter::measure;
-use ssegateway::callback::{CallbackResult, Job, Outcome};
-use ssegateway::config::Limits;
-use ssegateway::gateway::{ConnId, Effect, Gateway, Scope, Settings};
 use ssegateway::sse::{Format, Framing, event_len, write_event};
-use ssegateway::time::Time;
-use ssegateway::wire::{Directives, Rules, send_command};
+use ssegateway::wire::{Rules, send_command};
+
+use house::{HEARTBEAT, House};
 
 const STREAMS: usize = 100;
 const RULES: Rules = Rules {
     max_channels: 64,
     has_history: false,
 };
-const HEARTBEAT: Duration = Duration::from_secs(15);
-
-struct House {
-    gateway: Gateway<()>,
-    now: Time,
-    tokens: Vec<String>,
-    publisher: ConnId,
-    written: usize,
-}
-
-impl House {
-    /// Streams that are open, and somebody to send to them.
-    fn open() -> House {
-        let settings = Settings {
-            heartbeat: HEARTBEAT,
-            ..Settings::new(Limits::default())
-        };
-        let mut issued = 0_u128;
-        let mut gateway = Gateway::new(settings, move |bytes| {
-            issued += 1;
-            bytes.copy_from_slice(&issued.to_be_bytes()[..bytes.len()]);
-        });
-        let publisher = gateway.accept((), Scope::Whole, Time(0));
-        let mut house = House {
-            gateway,
-            now: Time(0),
-            tokens: Vec::new(),
-            publisher,
-            written: 0,
-        };
-        for _ in 0..STREAMS {
-            let id = house.gateway.accept((), Scope::Whole, house.now);
-            let request = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-            house.gateway.bytes(id, request, house.now);
-            let job = house.settle().expect("a connect callback");
-            house.tokens.push(job.token.to_string());
-            let result = CallbackResult {
-                id: job.id,
-                token: job.token,
-                action: job.action,
-                outcome: Outcome::Answered {
-                    status: 200,
-                    directives: Directives::default(),
-                },
-                took: Duration::ZERO,
-            };
-            house.gateway.result(result, house.now);
-            house.settle();
-        }
-        house
-    }
-
-    /// Carries out what the core asks for; every socket takes all.
-    fn settle(&mut self) -> Option<Job> {
-        let mut called = None;
-        while let Some(effect) = self.gateway.effect() {
-            match effect {
-                Effect::Flush(id) => {
-                    let length = self.gateway.output(id).map_or(0, |(_, bytes)| bytes.len());
-                    self.written += length;
-                    self.gateway.flushed(id, length, self.now);
-                }
-                Effect::Call(job) => called = Some(job),
-                other => panic!("{other:?}"),
-            }
-        }
-        called
-    }
-
-    fn send(&mut self, requests: &[u8]) {
-        self.gateway.bytes(self.publisher, requests, self.now);
-        self.settle();
-    }
-
-    /// So long; every stream's heartbeats are written in their time.
-    fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
-        while let Some(deadline) = self.gateway.deadline().filter(|at| *at <= until) {
-            self.now = self.now.max(deadline);
-            self.gateway.tick(self.now);
-            self.settle();
-        }
-        self.now = until;
-    }
-}
-
 fn request(token: &str, data: &str) -> Vec<u8> {
     let body = format!(r#"{{"token":"{token}","event":{{"name":"n","data":"{data}"}}}}"#);
     let length = body.len();
@@ -127,7 +43,7 @@ fn allocations(house: &mut House, mut act: impl FnMut(&mut House)) -> u64 {
 
 #[test]
 fn sends_one_at_a_time() {
-    let mut house = House::open();
+    let mut house = House::of(STREAMS);
     let requests: Vec<Vec<u8>> = house.tokens.iter().map(|t| request(t, "data")).collect();
     let count = allocations(&mut house, |house| {
         requests.iter().for_each(|request| house.send(request));
@@ -139,7 +55,7 @@ fn sends_one_at_a_time() {
 /// the next, and for memory that fits what stays.
 #[test]
 fn sends_pipelined_and_cut() {
-    let mut house = House::open();
+    let mut house = House::of(STREAMS);
     let requests: Vec<Vec<u8>> = house.tokens.iter().map(|t| request(t, "data")).collect();
     let all = requests.concat();
     let batch: usize = requests[..8].iter().map(Vec::len).sum();
@@ -156,7 +72,7 @@ fn sends_pipelined_and_cut() {
 
 #[test]
 fn heartbeats() {
-    let mut house = House::open();
+    let mut house = House::of(STREAMS);
     // The wheel's first turns, in which it grows to its crowd.
     house.pass(Duration::from_secs(60));
     let count = allocations(&mut house, |house| house.pass(10 * HEARTBEAT));

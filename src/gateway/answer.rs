@@ -99,6 +99,7 @@ impl<S> Conn<S> {
         out.extend_from_slice(sse::end(framing));
         self.state = State::Finishing {
             stream: Some(framing),
+            is_refusal: true,
             discarded: 0,
         };
     }

@@ -198,12 +198,15 @@ impl Channels {
         self.channels.len()
     }
 
-    /// All channels by their numbers, from this one on: names, and how many are in them.
-    pub(super) fn from(&self, first: usize) -> impl Iterator<Item = (usize, &str, usize)> {
-        (first..self.channels.capacity()).filter_map(|number| {
-            let channel = self.channels.get(number)?;
-            Some((number, &*channel.name, channel.members.len()))
-        })
+    /// The channel of this number, if there is one: its name, and how many are in it.
+    pub(super) fn at(&self, number: usize) -> Option<(&str, usize)> {
+        let channel = self.channels.get(number)?;
+        Some((&channel.name, channel.members.len()))
+    }
+
+    /// Numbers of channels are lower.
+    pub(super) fn capacity(&self) -> usize {
+        self.channels.capacity()
     }
 
     /// How many memberships there are.

@@ -159,6 +159,8 @@ pub(super) enum State {
         /// The framing of the stream whose end it is, if it is one: its client's FIN ends all
         /// interest, while an answer is still written to a peer that half-closed.
         stream: Option<Framing>,
+        /// It never was one: so it was refused.
+        is_refusal: bool,
         discarded: usize,
     },
     /// Our FIN is sent; reading on so that no reset destroys what was written. Legal input: bytes
@@ -372,6 +374,7 @@ impl State {
     /// Nothing is left but to write out answers.
     pub(super) const LAST_ANSWER: State = State::Finishing {
         stream: None,
+        is_refusal: false,
         discarded: 0,
     };
 
@@ -388,13 +391,14 @@ impl State {
         }
     }
 
-    /// Whether what is written is a stream's.
+    /// Whether what is written is that of a stream that has opened.
     pub(super) fn is_of_stream(&self) -> bool {
         matches!(
             self,
             State::Streaming(_)
                 | State::Finishing {
                     stream: Some(_),
+                    is_refusal: false,
                     ..
                 }
         )
@@ -416,6 +420,7 @@ impl State {
     pub(super) fn take_stream(&mut self) -> Option<Stream> {
         let end = State::Finishing {
             stream: Some(self.framing()),
+            is_refusal: false,
             discarded: 0,
         };
         match std::mem::replace(self, end) {

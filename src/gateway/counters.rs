@@ -29,8 +29,8 @@ pub(super) const REASONS: [Reason; 3] = [Reason::ClientClosed, Reason::ServerClo
 /// operators see: a table of texts costs the program twice as much as the texts.
 const SENDS: &str = "token ok token buffered tokens ok channels ok broadcast ok \
     token TOKEN_NOT_FOUND token WRITE_FAILED token BUFFER_FULL token INVALID_CHANNEL \
-    channels RETAINED_FULL broadcast RETAINED_FULL none INVALID_JSON none INVALID_TARGET \
-    none INVALID_TOKEN_MISSING none INVALID_CHANNEL none INVALID_EVENT_TYPE \
+    channels RETAINED_FULL none INVALID_JSON none INVALID_TARGET none INVALID_TOKEN_MISSING \
+    none INVALID_CHANNEL none INVALID_EVENT_TYPE \
     none INVALID_EVENT_DATA_MISSING none INVALID_EVENT_NAME_TYPE none INVALID_EVENT_NAME \
     none INVALID_CLOSE_TYPE none INVALID_EVENT_ID none INVALID_EVENT_RETRY none INVALID_EVENT_KEY \
     none INVALID_EVENT_RETAIN";

@@ -5,6 +5,7 @@
 //! under way, and a place in a full house is the connection's that has idled longest.
 
 use std::collections::BinaryHeap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::conn::{Conn, Scope, State};
@@ -22,6 +23,9 @@ const SETTLING: Duration = Duration::from_millis(20);
 /// Connections that one look for an idle one passes in a millisecond, at the least: in a large
 /// house such looks are so far apart that they stay a small part of the loop's time.
 const LOOKS_PER_MS: usize = 1000;
+
+/// Stands for the class of a stream whose bytes have been added up.
+const COUNTED: u8 = u8::MAX;
 
 /// Bytes of memory that are held, by the budget that they count against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,17 +68,6 @@ impl Ranking {
         if self.0.peek().is_some_and(|first| first.0 == rank) {
             self.0.pop();
         }
-    }
-
-    /// The connections whose streams it ranks as they are behind now.
-    pub(super) fn current<'a, S>(
-        &'a self,
-        conns: &'a Conns<S>,
-    ) -> impl Iterator<Item = &'a Conn<S>> {
-        self.0.iter().filter_map(|(rank, id)| {
-            let conn = conns.get(*id)?;
-            conn.is_behind(*rank).then_some(conn)
-        })
     }
 
     fn pop(&mut self) -> Option<(u64, ConnId)> {
@@ -183,6 +176,33 @@ impl<S> Gateway<S> {
         }
     }
 
+    /// Bytes that the sockets of streams did not take. Those are looked at who are behind, or were so
+    /// since the last look: who is not any more is forgotten.
+    pub(super) fn unsent(&mut self) -> u64 {
+        let Gateway { conns, hub, .. } = self;
+        let mut entries = std::mem::take(&mut hub.eviction.behind.0).into_vec();
+        let mut unsent = 0;
+        entries.retain(|(rank, id)| {
+            let Some(conn) = conns.get_mut(*id) else {
+                return false;
+            };
+            let is_first = conn.behind_class < COUNTED && conn.is_behind(*rank);
+            if is_first {
+                unsent += conn.unsent() as u64;
+                conn.behind_class = COUNTED;
+            }
+            is_first
+        });
+        for (rank, id) in &mut entries {
+            if let Some(conn) = conns.get_mut(*id) {
+                (conn.behind_class, *rank) = conn.behind_bound();
+            }
+        }
+        entries.retain(|(rank, _)| *rank > 1);
+        hub.eviction.behind = Ranking(entries.into());
+        unsent
+    }
+
     // ---- places ----
 
     /// Whether one more connection fits in. Sockets that are closed but not yet reaped have their
@@ -222,6 +242,11 @@ impl<S> Gateway<S> {
             self.reap();
         }
         true
+    }
+
+    /// A connection could not be accepted for want of descriptors, or memory; `error` says so.
+    pub fn descriptors_ran_out(&mut self, error: impl Display, now: Time) {
+        self.hub.journal.descriptors_ran_out(error, now);
     }
 
     /// Who has idled longest, for a newcomer of this scope: strangers are no reason to close a
@@ -302,14 +327,21 @@ impl<S> Conn<S> {
 
     /// Notes a bound of what a stream has unsent, unless there is one already.
     fn note_behind(&mut self, hub: &mut Hub) -> bool {
-        let bytes = self.behind() as u64;
-        let class = u64::BITS - bytes.leading_zeros();
-        let is_new = class > u32::from(self.behind_class);
+        let (class, rank) = self.behind_bound();
+        let is_new = class > self.behind_class;
         if is_new {
-            self.behind_class = class as u8;
-            hub.eviction.behind.push(1 << class, self.id);
+            self.behind_class = class;
+            hub.eviction.behind.push(rank, self.id);
         }
         is_new
+    }
+
+    /// The smallest bound of what a stream has unsent: which power of two, and the bytes of that. One
+    /// byte is the bound of none.
+    fn behind_bound(&self) -> (u8, u64) {
+        let bytes = self.behind() as u64;
+        let class = u64::BITS - bytes.leading_zeros();
+        (class as u8, 1 << class)
     }
 
     /// Ends a connection from which too much is held.

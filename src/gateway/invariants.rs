@@ -134,14 +134,17 @@ impl<S> Gateway<S> {
             "shared bytes are miscounted"
         );
         let is_awaiting = |state: &State| matches!(state, State::AwaitingCallback(_));
-        let mut awaiting = 0;
+        let (mut awaiting, mut open) = (0, 0);
         let mut internal = 0;
         for conn in self.conns.iter() {
             awaiting += usize::from(is_awaiting(&conn.state));
+            open += u64::from(matches!(conn.state, State::Streaming(_)));
             internal += usize::from(conn.scope == Scope::Internal);
         }
         let calls = &self.hub.calls;
         assert_eq!(calls.connects(), awaiting + calls.orphans());
         assert_eq!(self.conns.internal(), internal);
+        let counted = self.hub.journal.counters.open();
+        assert_eq!(counted, open, "streams are miscounted");
     }
 }

@@ -1,6 +1,7 @@
 //! What the core says in the log (contract, section 9): one function for each event, and the rate
 //! at which limits may speak.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use log::{debug, error, info, log_enabled, warn};
@@ -122,9 +123,19 @@ impl Journal {
         }
     }
 
+    pub(super) fn descriptors_ran_out(&mut self, error: impl Display, now: Time) {
+        let limit = Limit::Descriptors;
+        if self.admits(limit, now) {
+            let limit = limit.name();
+            warn!("accepting pauses error=\"{error}\" limit={limit}");
+        }
+    }
+
     /// A kept-alive connection was silent for too long, which is how most of them end.
-    pub(super) fn idled(&self) {
-        debug!("connection closed limit=IDLE_TIMEOUT_SECONDS");
+    pub(super) fn idled(&mut self) {
+        let limit = Limit::Idle;
+        self.counters.limits[limit as usize] += 1;
+        debug!("connection closed limit={}", limit.name());
     }
 
     pub(super) fn framing_refused(&mut self, error: FramingError, now: Time) {

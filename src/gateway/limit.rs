@@ -14,6 +14,8 @@ pub(super) enum Limit {
     Malformed,
     /// Silence on a new connection.
     Silence,
+    /// Silence between requests.
+    Idle,
     /// The time for a whole request.
     RequestTime,
     /// Answers that a publisher leaves unread.
@@ -83,6 +85,7 @@ impl Limit {
             Limit::Body => "MAX_BODY_BYTES",
             Limit::Malformed => "malformed_request",
             Limit::Silence => "NEW_CONNECTION_TIMEOUT_SECONDS",
+            Limit::Idle => "IDLE_TIMEOUT_SECONDS",
             Limit::RequestTime => "REQUEST_TIMEOUT_SECONDS",
             Limit::UnreadAnswers => "MAX_UNREAD_ANSWER_BYTES",
             Limit::Unsent | Limit::Window => "MAX_UNSENT_BYTES",
@@ -113,6 +116,7 @@ pub(super) const ALL_LIMITS: [Limit; LIMITS] = [
     Limit::Body,
     Limit::Malformed,
     Limit::Silence,
+    Limit::Idle,
     Limit::RequestTime,
     Limit::UnreadAnswers,
     Limit::Unsent,

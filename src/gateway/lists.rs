@@ -1,6 +1,8 @@
 //! Who is there: `GET /internal/streams`, `/internal/streams/<token>` and `/internal/channels`
 //! (contract, section 14), a page at a time.
 
+use std::ops::Range;
+
 use super::channels::ChannelId;
 use super::conn::{Conn, Look, State, Stream};
 use super::hub::Hub;
@@ -18,7 +20,7 @@ const MOST: usize = 1000;
 /// Channels of a page, when none are asked for and at the most: those are short.
 const MOST_CHANNELS: usize = 10_000;
 
-/// Slots that are looked at for one page: whoever looks for the few of a channel among very many may
+/// Numbers that are looked at for one page: whoever looks for the few of a channel among very many may
 /// get a page with fewer than there are.
 const SLOTS: usize = 16 * 1024;
 
@@ -26,40 +28,79 @@ const SLOTS: usize = 16 * 1024;
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// Numbers of channels that are left of a past alone begin here.
-const PAST: usize = 1 << 32;
+const PAST: u64 = 1 << 32;
 
 /// Which page is asked for.
 struct Page {
     limit: usize,
-    /// The first number that is on it.
-    first: usize,
+    /// The first number that may be on it.
+    first: u64,
 }
 
 impl Page {
     /// `some`: entries when none are asked for.
     fn of(target: &[u8], some: usize, most: usize) -> Result<Page, &'static str> {
-        let limit = number(target, "limit", some);
-        let limit = limit.filter(|limit| *limit > 0);
-        let limit = limit.ok_or("'limit' is not a whole number above 0.")?;
-        // Behind the last number there is none that a page could give.
-        let after = number(target, "after", usize::MAX).map(|after| after.wrapping_add(1));
-        let is_given = parameter(target, "after").is_some_and(|text| !text.is_empty());
-        let first = after.filter(|first| !is_given || *first > 0);
-        Ok(Page {
-            limit: limit.min(most),
-            first: first.ok_or("'after' is not what a page gave as 'next'.")?,
-        })
+        let limit = match number(target, "limit") {
+            None => some,
+            Some(Some(limit @ 1..)) => usize::try_from(limit).map_or(most, |limit| limit.min(most)),
+            _ => return Err("'limit' is not a whole number above 0."),
+        };
+        let first = match number(target, "after") {
+            None => 0,
+            Some(Some(after)) => after.saturating_add(1),
+            Some(None) => return Err("'after' is not what a page gave as 'next'."),
+        };
+        Ok(Page { limit, first })
+    }
+
+    /// The page: `describe` appends what there is to tell of a number, if anything.
+    fn write(
+        &self,
+        name: &str,
+        numbers: [Range<u64>; 2],
+        describe: &mut dyn FnMut(u64, &mut String),
+    ) -> String {
+        let mut json = format!("{{\"{name}\":[");
+        let (mut left, mut looks, mut after) = (self.limit, SLOTS, None);
+        let numbers = numbers.into_iter();
+        let numbers = numbers.flat_map(|it| it.start.max(self.first)..it.end);
+        for number in numbers {
+            let (end, is_first) = (json.len(), left == self.limit);
+            if !is_first {
+                json.push(',');
+            }
+            let start = json.len();
+            if looks > 0 {
+                describe(number, &mut json);
+            }
+            let is_something = json.len() > start;
+            let is_full = left == 0 || end > PAGE_BYTES;
+            if looks == 0 || is_something && is_full {
+                json.truncate(end);
+                after = number.checked_sub(1);
+                break;
+            }
+            looks -= 1;
+            match is_something {
+                true => left -= 1,
+                false => json.truncate(end),
+            }
+        }
+        json.push_str("],\"next\":");
+        match after {
+            Some(after) => json.push_str(&after.to_string()),
+            None => json.push_str("null"),
+        }
+        json.push('}');
+        json
     }
 }
 
-/// The number that a parameter is; `None` when it is no number.
-fn number(target: &[u8], name: &str, default: usize) -> Option<usize> {
-    let text = parameter(target, name).filter(|text| !text.is_empty());
-    let Some(text) = text else {
-        return Some(default);
-    };
+/// The number that a parameter is, if it is there and not empty; within, `None` when it is no number.
+fn number(target: &[u8], name: &str) -> Option<Option<u64>> {
+    let text = parameter(target, name).filter(|text| !text.is_empty())?;
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_number)
+    Some(text.parse().ok().filter(|_| is_number))
 }
 
 impl<S> Gateway<S> {
@@ -112,25 +153,16 @@ impl<S> Gateway<S> {
             },
             None => None,
         };
-        let mut list = List::new("streams", page.limit);
-        let end = self.conns.capacity();
-        let last = end.min(page.first.saturating_add(SLOTS));
-        for slot in page.first..last {
-            let conn = self.conns.at(slot).and_then(|id| self.conns.get(id));
-            let is_meant = |conn: &&Conn<S>| {
-                conn.listed(&self.hub).is_some()
-                    && channel.is_none_or(|channel| self.is_in(conn, channel))
-            };
-            if let Some(conn) = conn.filter(is_meant) {
-                if list.is_full() {
-                    return Ok(list.end(true));
-                }
-                list.add(|json| conn.describe(&self.hub, json));
-                list.at = slot;
+        let slots = [0..self.conns.capacity() as u64, 0..0];
+        Ok(page.write("streams", slots, &mut |slot, json| {
+            let conn = usize::try_from(slot).ok().and_then(|it| self.conns.at(it));
+            let conn = conn.and_then(|id| self.conns.get(id));
+            if let Some(conn) = conn
+                && channel.is_none_or(|channel| self.is_in(conn, channel))
+            {
+                conn.describe(&self.hub, json);
             }
-        }
-        list.at = last.saturating_sub(1);
-        Ok(list.end(last < end))
+        }))
     }
 
     fn is_in(&self, conn: &Conn<S>, channel: ChannelId) -> bool {
@@ -194,27 +226,24 @@ impl Hub {
     fn channels(&self, target: &[u8]) -> Result<String, Answer> {
         let page = Page::of(target, MOST_CHANNELS, MOST_CHANNELS);
         let page = page.map_err(routes::invalid_parameter)?;
-        let mut list = List::new("channels", page.limit);
-        let mut slots = SLOTS;
-        for (number, name, members) in self.channels.from(page.first.min(PAST)) {
-            if list.is_full() || slots == 0 {
-                return Ok(list.end(true));
-            }
-            slots -= 1;
-            list.at = number;
-            list.add(|json| self.describe(name, members, json));
-        }
-        for (number, name) in self.history.channels_from(page.first.saturating_sub(PAST)) {
-            if list.is_full() || slots == 0 {
-                return Ok(list.end(true));
-            }
-            slots -= 1;
-            list.at = PAST + number;
-            if self.channels.find(name).is_none() {
-                list.add(|json| self.describe(name, 0, json));
-            }
-        }
-        Ok(list.end(false))
+        let present = 0..self.channels.capacity() as u64;
+        let past = PAST..PAST + self.history.channels() as u64;
+        Ok(
+            page.write("channels", [present, past], &mut |number, json| {
+                let place = |number| usize::try_from(number).unwrap_or(usize::MAX);
+                let found = match number.checked_sub(PAST) {
+                    None => self.channels.at(place(number)),
+                    // One that somebody is in has another number too.
+                    Some(number) => self.history.channel(place(number)).and_then(|name| {
+                        let is_past = self.channels.find(name).is_none();
+                        is_past.then_some((name, 0))
+                    }),
+                };
+                if let Some((name, members)) = found {
+                    self.describe(name, members, json);
+                }
+            }),
+        )
     }
 
     fn describe(&self, name: &str, members: usize, json: &mut String) {
@@ -231,47 +260,4 @@ impl Hub {
 fn push_number(json: &mut String, label: &str, number: u64) {
     json.push_str(label);
     json.push_str(&number.to_string());
-}
-
-/// A page that is being written.
-struct List {
-    json: String,
-    /// Entries that may follow.
-    left: usize,
-    is_empty: bool,
-    /// The number that was looked at last.
-    at: usize,
-}
-
-impl List {
-    fn new(name: &str, limit: usize) -> List {
-        List {
-            json: format!("{{\"{name}\":["),
-            left: limit,
-            is_empty: true,
-            at: 0,
-        }
-    }
-
-    fn add(&mut self, describe: impl FnOnce(&mut String)) {
-        if !std::mem::take(&mut self.is_empty) {
-            self.json.push(',');
-        }
-        describe(&mut self.json);
-        self.left -= 1;
-    }
-
-    fn is_full(&self) -> bool {
-        self.left == 0 || self.json.len() > PAGE_BYTES
-    }
-
-    fn end(mut self, is_more: bool) -> String {
-        self.json.push_str("],\"next\":");
-        match is_more {
-            true => self.json.push_str(&self.at.to_string()),
-            false => self.json.push_str("null"),
-        }
-        self.json.push('}');
-        self.json
-    }
 }

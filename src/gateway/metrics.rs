@@ -16,29 +16,28 @@ const PAGE_BYTES: usize = 20 * 1024;
 /// Families of one number each, in the order of their numbers.
 const GAUGES: &str = "\
 start_time_seconds When the process started, in seconds of the Unix clock.
-ready Whether GET /readyz says so.
+ready Whether GET /readyz says so: 1 or 0.
 streams Streams that are open.
 streams_connecting Streams that wait for the backend's word.
-max_streams Streams, open or waiting, that there may be (MAX_STREAMS, or what descriptors allow).
+max_streams Most streams, open or waiting (MAX_STREAMS, or what descriptors allow).
 connections Connections, streams included.
-max_connections Connections that there may be.
-unsent_bytes Bytes for streams whose sockets did not take them.
+max_connections Most connections, which the descriptor limit allows.
+unsent_bytes Bytes that the sockets of streams did not take yet.
 kept_header_bytes Memory for the header fields of all streams.
-max_kept_header_bytes What it may be (MAX_KEPT_HEADER_BYTES).
-fan_outs_pending Sends to many that have not come to everybody.
-publishers_waiting Publishers that are read no further because of those.
+max_kept_header_bytes Most memory for header fields (MAX_KEPT_HEADER_BYTES).
+fan_outs_pending Sends to many that have not come to everybody yet.
+publishers_waiting Publishers that wait for room among those sends.
 channels Channels that somebody is in.
 memberships Memberships of streams in channels.
 history_events Past events that are kept.
-history_bytes Memory that they take.
-max_history_bytes What it may be (HISTORY_BYTES).
-replays Streams that take what they have missed from the history.
+history_bytes Memory for past events.
+max_history_bytes Most memory for past events (HISTORY_BYTES).
+replays Open streams that take what they have missed from the history.
 retained_bytes Memory for the current values of channels.
-max_retained_bytes What it may be (MAX_RETAINED_BYTES).
+max_retained_bytes Most memory for current values (MAX_RETAINED_BYTES).
 resident_memory_bytes Memory that the process has of the machine's.
 open_descriptors Descriptors that the process has open.
-max_descriptors Descriptors that it may have.
-max_callback_queue Connect callbacks that may wait for a worker (CONNECT_QUEUE).";
+max_descriptors Most descriptors that the process may have open.";
 
 /// The same of those that only grow.
 const COUNTERS: &str = "\
@@ -84,23 +83,27 @@ impl<S> Gateway<S> {
         }
     }
 
-    fn figures(&self, measures: &Measures) -> String {
+    fn figures(&mut self, measures: &Measures) -> String {
+        let unsent = self.unsent();
         let mut page = Page {
             text: String::with_capacity(PAGE_BYTES),
             family: "",
         };
         page.family("build_info", "gauge", "The version that runs.");
         page.sample(concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
-        self.gauges(&mut page, measures);
+        self.gauges(&mut page, measures, unsent);
         self.hub.counts(&mut page);
         self.hub.journal.counters.render(&mut page);
         page.text
     }
 
-    fn gauges(&self, page: &mut Page, measures: &Measures) {
+    fn gauges(&self, page: &mut Page, measures: &Measures, unsent: u64) {
         let hub = &self.hub;
         let (limits, counters) = (&hub.settings.limits, &hub.journal.counters);
         let connecting = hub.calls.connects() - hub.calls.orphans();
+        // With a history, whoever waits has a place among those that take from it.
+        let waiting = if hub.history.is_on() { connecting } else { 0 };
+        let replays = hub.replays.len() - waiting;
         let is_ready = u64::from(hub.settings.is_configured && !hub.is_draining);
         let channels = hub.channels.len() as u64;
         page.simple(
@@ -114,7 +117,7 @@ impl<S> Gateway<S> {
                 limits.max_streams as u64,
                 self.counts().connections as u64,
                 limits.max_connections as u64,
-                self.unsent(),
+                unsent,
                 hub.fields.memory() as u64,
                 limits.max_kept_headers as u64,
                 hub.fan_outs.len() as u64,
@@ -124,25 +127,24 @@ impl<S> Gateway<S> {
                 hub.history.len() as u64,
                 hub.history.memory() as u64,
                 limits.history as u64,
-                hub.replays.len() as u64,
+                replays as u64,
                 hub.retained.memory() as u64,
                 limits.max_retained as u64,
                 measures.resident,
                 measures.descriptors,
                 measures.max_descriptors,
-                limits.connect_queue as u64,
             ],
         );
         let pending = [hub.calls.connects(), hub.calls.disconnects()];
         for (name, help, values) in [
             (
                 "callbacks_pending",
-                "Callbacks whose result is owed.",
+                "Callbacks that have not ended.",
                 pending,
             ),
             (
                 "callback_queue",
-                "Those of them that wait for a worker.",
+                "Callbacks that wait for a worker.",
                 measures.queued,
             ),
         ] {
@@ -151,12 +153,12 @@ impl<S> Gateway<S> {
                 page.labelled("kind", kind, value as u64);
             }
         }
-    }
-
-    /// Bytes that sockets of streams did not take. Only those who are behind are looked at.
-    fn unsent(&self) -> u64 {
-        let behind = self.hub.eviction.behind.current(&self.conns);
-        behind.map(|conn| conn.unsent() as u64).sum()
+        page.family(
+            "max_callback_queue",
+            "gauge",
+            "Most callbacks that wait for a worker (CONNECT_QUEUE).",
+        );
+        page.labelled("kind", KINDS[0], limits.connect_queue as u64);
     }
 }
 
@@ -173,7 +175,7 @@ impl Hub {
             ),
             (
                 "max_held_bytes",
-                "What it may be (MAX_HELD_BYTES, MAX_INBOUND_BYTES).",
+                "Most memory that may be held (MAX_HELD_BYTES, MAX_INBOUND_BYTES).",
                 limits.max_held,
                 limits.max_inbound,
             ),

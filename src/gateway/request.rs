@@ -55,7 +55,10 @@ impl<S> Conn<S> {
     /// Reads what is at the front of `bytes`, and does what it asks for unless it is a send.
     pub(super) fn read(&mut self, hub: &mut Hub, bytes: &[u8], now: Time) -> Step {
         match &mut self.state {
-            State::Reading { .. } if self.out.len() > hub.settings.limits.max_unread_answer => {
+            // Whoever was asked nothing more is not held back, however long an answer was.
+            State::Reading { .. }
+                if self.out.len() > hub.settings.limits.max_unread_answer && !bytes.is_empty() =>
+            {
                 if !std::mem::replace(&mut self.is_paused, true) {
                     hub.journal.limit(Limit::UnreadAnswers, None, now);
                 }

@@ -4,7 +4,6 @@
 use std::io;
 use std::time::Duration;
 
-use log::warn;
 use mio::Token;
 
 use super::{LISTENER, Server, Socket};
@@ -93,7 +92,7 @@ impl Server {
                 Err(AcceptError::One) => {}
                 Err(AcceptError::Exhausted(error)) => {
                     if !std::mem::replace(&mut self.is_exhausted, true) {
-                        warn!("accepting pauses error=\"{error}\" limit=descriptors");
+                        self.gateway.descriptors_ran_out(&error, now);
                     }
                     self.listeners[listener].rests_until = Some(now + EXHAUSTED_PAUSE);
                     return;

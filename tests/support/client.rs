@@ -93,6 +93,8 @@ pub struct Client {
     stream: TcpStream,
     /// Read and not yet looked at.
     bytes: Vec<u8>,
+    /// All that came so far, in bytes.
+    pub received: u64,
     is_chunked: bool,
 }
 
@@ -134,6 +136,7 @@ impl Client {
         Client {
             stream,
             bytes: Vec::new(),
+            received: 0,
             is_chunked: false,
         }
     }
@@ -189,7 +192,10 @@ impl Client {
         loop {
             match self.stream.read(room) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
+                result => {
+                    self.received += result.as_ref().map_or(0, |n| *n as u64);
+                    return result;
+                }
             }
         }
     }

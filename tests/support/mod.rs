@@ -13,10 +13,12 @@ pub mod crowd;
 mod folder;
 mod gateway;
 mod ledger;
+pub mod metrics;
 mod ports;
 pub mod process;
 mod program;
 pub mod readme;
+mod scraper;
 mod shared;
 
 use std::time::Duration;
@@ -31,6 +33,7 @@ pub use gateway::{Builder, Gateway, Line, each_line, signal};
 pub use ledger::Ledger;
 pub use ports::Port;
 pub use program::{assert_refused, demo, program};
+pub use scraper::Scraper;
 pub use shared::Shared;
 
 /// The longest that one wait lasts, be it for a callback, for a line of the log or for the next

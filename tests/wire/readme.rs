@@ -3,6 +3,7 @@
 
 mod access;
 mod history;
+mod looks;
 mod operation;
 mod restart;
 

@@ -24,15 +24,14 @@ impl History {
         channel.map_or((0, 0), |channel| (channel.events.len(), channel.bytes))
     }
 
-    /// The channels of which something is kept, by their numbers from this one on.
-    pub(in super::super) fn channels_from(
-        &self,
-        first: usize,
-    ) -> impl Iterator<Item = (usize, &str)> {
-        let all = (first..self.channels.capacity()).filter_map(|number| {
-            let name = &*self.channels.get(number)?.name;
-            Some((number, name))
-        });
-        all.filter(|(_, name)| !name.is_empty())
+    /// The channel of this number, if something of it is kept.
+    pub(in super::super) fn channel(&self, number: usize) -> Option<&str> {
+        let channel = self.channels.get(number)?;
+        (!channel.name.is_empty()).then_some(&*channel.name)
+    }
+
+    /// Numbers of channels are lower.
+    pub(in super::super) fn channels(&self) -> usize {
+        self.channels.capacity()
     }
 }

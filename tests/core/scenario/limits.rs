@@ -150,7 +150,10 @@ fn a_paused_publisher_has_to_read_half_of_what_it_may_leave() {
     let one = s.got(publisher).len();
     s.takes(publisher, Takes::Bytes(0));
     let until_pause = 64 * 1024 / one + 1;
+    // Whoever has asked for nothing more is not held back.
     s.bytes(publisher, HEALTH.repeat(until_pause));
+    assert!(s.gw.wants_input(publisher));
+    s.bytes(publisher, HEALTH);
     s.takes(publisher, Takes::Bytes(30 * 1024));
     assert!(!s.gw.wants_input(publisher));
     assert_eq!(s.did(), []);

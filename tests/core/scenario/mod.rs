@@ -7,6 +7,7 @@ mod driver;
 
 mod expiry;
 mod fanouts;
+mod figures;
 mod http;
 mod keys;
 mod lifecycle;
