@@ -1,7 +1,7 @@
 //! Secrets that are kept in files (contract, section 13): read at the start, and again on SIGHUP.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -161,16 +161,19 @@ fn read<T>(
 const O_NONBLOCK: i32 = 0o4000;
 
 fn content(path: &Path) -> Result<Vec<u8>, Fault> {
-    // Opening a pipe would wait for whoever writes into it, and there is no telling what comes to stand
-    // at a path between two looks.
+    let is_file = |it: fs::Metadata| it.is_file().then_some(()).ok_or(Fault::NoFile);
+    fs::metadata(path)
+        .map_err(Fault::Unreadable)
+        .and_then(is_file)?;
+    // Opening a pipe would wait for whoever writes into it, and one may have come to stand there since.
     let file = File::options()
         .read(true)
         .custom_flags(O_NONBLOCK)
         .open(path)
         .map_err(Fault::Unreadable)?;
-    if !file.metadata().map_err(Fault::Unreadable)?.is_file() {
-        return Err(Fault::NoFile);
-    }
+    file.metadata()
+        .map_err(Fault::Unreadable)
+        .and_then(is_file)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)
@@ -183,7 +186,6 @@ fn content(path: &Path) -> Result<Vec<u8>, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::net::UnixListener;
     use std::{env, process};
 

@@ -256,7 +256,6 @@ impl<S> Gateway<S> {
     pub fn fan_out(&mut self, now: Time) {
         self.fan_out_by(SLICE_LOOKS, now);
         self.replay_on(now);
-        self.look_on(now);
     }
 
     /// The same with so many slots, or fewer.
@@ -295,8 +294,7 @@ impl<S> Gateway<S> {
 
     /// Whether [`Gateway::fan_out`] has anything to do.
     pub fn is_fanning_out(&self) -> bool {
-        let hub = &self.hub;
-        !hub.fan_outs.is_empty() || !hub.replays.unfinished.is_empty() || !hub.looks.is_empty()
+        !self.hub.fan_outs.is_empty() || !self.hub.replays.unfinished.is_empty()
     }
 
     /// Gives a stream what is pending for it, up to so many bytes, and brings it to rest; gives the

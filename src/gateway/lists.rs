@@ -113,9 +113,14 @@ impl<S> Gateway<S> {
         }
     }
 
-    /// Answers the first of those that wait: one in a turn, as a page takes as long as hundreds of
-    /// sends, and whoever pipelines them shall hold nobody up.
-    pub(super) fn look_on(&mut self, now: Time) {
+    /// Whether [`Gateway::look_on`] has anything to do.
+    pub fn is_looking(&self) -> bool {
+        !self.hub.looks.is_empty()
+    }
+
+    /// Answers the first of the looks that wait; to be called once in a turn, and its effects carried
+    /// out: a page takes as long as hundreds of sends, and whoever pipelines them shall hold nobody up.
+    pub fn look_on(&mut self, now: Time) {
         let Some(id) = self.hub.looks.pop_front() else {
             return;
         };

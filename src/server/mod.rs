@@ -213,6 +213,7 @@ impl Server {
             self.take_results(now);
             self.look_on(now);
             self.gateway.fan_out(now);
+            self.gateway.look_on(now);
             self.settle(now);
             let is_quiet = events.is_empty() && timeout == Some(QUIET);
             self.pass_time(is_quiet, now);
@@ -235,7 +236,8 @@ impl Server {
 
     /// How long nothing needs to be done unless something happens.
     fn timeout(&self) -> Option<Duration> {
-        if self.has_results || !self.unfinished.is_empty() || self.gateway.is_fanning_out() {
+        let is_busy = self.gateway.is_fanning_out() || self.gateway.is_looking();
+        if self.has_results || !self.unfinished.is_empty() || is_busy {
             return Some(Duration::ZERO);
         }
         let accepts = self.listeners.iter().filter_map(Listener::due).min();

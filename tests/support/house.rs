@@ -110,9 +110,18 @@ impl House {
     /// Carries out what the core asks for; every socket takes all. Gives the last connect callback.
     pub fn settle(&mut self) -> Option<Job> {
         let mut called = None;
-        while let Some(effect) = self.gateway.effect() {
+        loop {
+            let Some(effect) = self.gateway.effect() else {
+                if !self.gateway.is_looking() {
+                    return called;
+                }
+                self.gateway.look_on(self.now);
+                continue;
+            };
             match effect {
                 Effect::Flush(id) => self.flush(id),
+                // It is given all that there is at once.
+                Effect::Read(_) => {}
                 Effect::Call(job) if matches!(job.action, Action::Connect { .. }) => {
                     called = Some(job);
                 }
@@ -124,7 +133,6 @@ impl House {
                 other => panic!("{other:?}"),
             }
         }
-        called
     }
 
     fn flush(&mut self, id: ConnId) {

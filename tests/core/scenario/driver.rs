@@ -298,6 +298,10 @@ impl Script {
                 }
             }
         }
+        if self.gw.is_looking() {
+            self.gw.look_on(self.now);
+            return self.settle();
+        }
         self.gw.check_invariants();
         self.gw.reap();
     }
