@@ -9,7 +9,7 @@
 //! ```text
 //! main ──► config, host, logger, secrets, healthcheck, systemd
 //!   └────► server ──► workers ──► wire          the shell: the only rooms that know
-//!             │  └──► net                       mio, ureq, sockets, threads and clocks
+//!             │  └────────┴───► net             mio, ureq, sockets, threads and clocks
 //!             ▼
 //!          gateway                              pure: (state, input, now) → state, bytes, effects
 //!             │   mod, serve, send, publish,    `impl Gateway`: what crosses connections;

@@ -25,10 +25,14 @@ impl Manager {
     fn told_within(&self, time: Duration) -> Option<String> {
         self.0.set_read_timeout(Some(time)).expect("a time-out");
         let mut room = [0; 4096];
-        match self.0.recv(&mut room) {
-            Ok(length) => Some(String::from_utf8_lossy(&room[..length]).into_owned()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            Err(error) => panic!("{error}"),
+        loop {
+            match self.0.recv(&mut room) {
+                Ok(length) => return Some(String::from_utf8_lossy(&room[..length]).into_owned()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                // The test itself was stopped meanwhile (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 
