@@ -328,7 +328,9 @@ impl Terminal {
         let command = format!("echo $$ > \"$PID_FILE\"; exec {gateway}");
         let folder = Folder::new("terminal");
         let pid_file = folder.path("pid");
-        let script = Command::new("script")
+        // Whoever runs the tests may have them ignore hang-ups, and all that they start.
+        let script = Command::new("env")
+            .args(["--default-signal=HUP", "script"])
             .args(["--quiet", "--command", &command, "/dev/null"])
             .env("PORT", port.number().to_string())
             .env("PID_FILE", &pid_file)
