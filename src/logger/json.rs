@@ -5,10 +5,9 @@ use std::io::Write;
 use crate::logfmt::{Shown, push_unescaped, take_apart};
 
 /// Facts that are numbers. Every other is a string, whatever it holds: a key never changes its type.
-const NUMBERS: [&str; 15] = [
+const NUMBERS: [&str; 14] = [
     "connectCallbacks",
     "connections",
-    "count",
     "disconnectCallbacks",
     "dropped",
     "heartbeat",
