@@ -110,6 +110,23 @@ fn who_was_behind_once_costs_nothing_for_ever() {
     assert!(many * 2 < few * 3, "{few:?} and {many:?}");
 }
 
+/// However many are asked for at once, nobody else waits for more than one of them.
+#[test]
+fn a_turn_has_one_look() {
+    let mut house = House::of(FEW);
+    for number in 0..4 {
+        let before = (house.turns, house.written);
+        let request = request(&looks(&house)[number]);
+        house.send(&request.repeat(5));
+        assert_eq!(house.turns - before.0, 5);
+        let length = (house.written - before.1) / 5;
+        let before = house.written;
+        house.send(&request);
+        // Numbers in it may have grown.
+        assert!((house.written - before).abs_diff(length) < 8);
+    }
+}
+
 // ---- pages ----
 
 /// The tokens of a page, and where the next one begins.

@@ -29,6 +29,8 @@ pub struct House {
     pub takes: usize,
     /// Those that took less than they were offered.
     pub blocked: Vec<ConnId>,
+    /// Turns that looks have had.
+    pub turns: usize,
 }
 
 impl House {
@@ -57,6 +59,7 @@ impl House {
             answer: None,
             takes: usize::MAX,
             blocked: Vec::new(),
+            turns: 0,
         };
         for _ in 0..streams {
             let (_, token) = house.open(&[]);
@@ -115,6 +118,7 @@ impl House {
                 if !self.gateway.is_looking() {
                     return called;
                 }
+                self.turns += 1;
                 self.gateway.look_on(self.now);
                 continue;
             };
